@@ -1,0 +1,82 @@
+"""Domain objects that travel between the stages. Shapes, units and axes: `conventions.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One person through F frames, in plate pixels."""
+
+    image_size: tuple[int, int]  # (H, W) of the plate
+    boxes: Tensor  # (F, 4) x0 y0 x1 y1
+    landmarks: Tensor  # (F, 478, 3) x, y in px; z in px, growing away from the viewer (MediaPipe's)
+    presence: Tensor  # (F,) 0..1, the landmark net's own score; 0 = no face in this frame (values are held from a neighbour)
+    embedding: Tensor | None = None  # (D,) unit identity vector of the person, averaged over the best frames
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the person is: constant over a clip."""
+
+    shape: Tensor  # (S,) shape coefficients, unit variance
+    albedo: Tensor | None = None  # (3, U, U) linear RGB, light removed
+    albedo_weight: Tensor | None = None  # (1, U, U) 0..1, how well each texel was seen
+    embedding: Tensor | None = None  # (D,) unit identity vector
+
+
+@dataclass(frozen=True)
+class Filmed:
+    """The background factor: the plate and the face as it was fitted in it."""
+
+    plate: Tensor  # (F, H, W, C)
+    prior: FacePrior  # fitted in this plate; its own background is None
+
+
+@dataclass(frozen=True)
+class FacePrior:
+    """A face taken apart: identity, expression, pose, illumination, background, for F frames."""
+
+    identity: Identity
+    expression: Tensor  # (F, 52)
+    gaze: Tensor  # (F, 2, 2) radians
+    rotation: Tensor  # (F, 3, 3)
+    translation: Tensor  # (F, 3) metres
+    focal: Tensor  # (F,) px of the plate
+    illumination: Tensor  # (F, 9, 3)
+    confidence: Tensor  # (F,) 0..1
+    image_size: tuple[int, int]  # (H, W) of the plate
+    background: Filmed | None = None
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    @property
+    def filmed(self) -> FacePrior:
+        """The face as fitted in the background plate; this prior itself when nothing was replaced."""
+        return self if self.background is None else self.background.prior
+
+    def replace(self, **changes) -> FacePrior:
+        """A copy with some factors replaced."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """Where the working crop lies in the plate, per frame."""
+
+    matrix: Tensor  # (F, 2, 3) plate to crop
+    size: int  # the crop is size x size
+
+    @property
+    def inverse(self) -> Tensor:
+        """(F, 2, 3) crop to plate."""
+        linear = torch.linalg.inv(self.matrix[..., :2])
+        return torch.cat([linear, -linear @ self.matrix[..., 2:]], -1)
