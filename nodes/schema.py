@@ -1,0 +1,47 @@
+"""The vocabulary every node's schema is written in. One place knows what older ComfyUI versions lack (see comfyui range in README).
+
+Socket types are plain library objects: DYNAMICFACE_TRACK is a FaceTrack, DYNAMICFACE_PRIOR a FacePrior, DYNAMICFACE_CROP a FaceCrop.
+FACE_LANDMARKS is ComfyUI core's own dictionary (from 0.22 on), accepted and emitted so that core's MediaPipe nodes plug in.
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+CATEGORY = "DynamicFace"
+
+Track = io.Custom("DYNAMICFACE_TRACK")
+Prior = io.Custom("DYNAMICFACE_PRIOR")
+Crop = io.Custom("DYNAMICFACE_CROP")
+FaceLandmarks = io.Custom("FACE_LANDMARKS")
+
+
+def schema(name: str, display_name: str, description: str, *, subcategory: str = "", **fields) -> io.Schema:
+    """An io.Schema under our category with the node id DynamicFace_<name>; fields this ComfyUI does not know yet are left out."""
+    category = f"{CATEGORY}/{subcategory}" if subcategory else CATEGORY
+    fields |= {"node_id": f"DynamicFace_{name}", "display_name": display_name, "description": description, "category": category}
+    return io.Schema(**{key: value for key, value in fields.items() if key in io.Schema.__dataclass_fields__})
+
+
+def advanced(field: io.Input) -> io.Input:
+    """Fold an input under "Show advanced inputs" where the frontend can; elsewhere it is an ordinary input."""
+    field.extra_dict = {**(field.extra_dict or {}), "advanced": True}
+    return field
+
+
+def slider(
+    name: str, low: float, high: float, tooltip: str, *, default: float = 0.0, step: float = 0.01, label: str | None = None
+) -> io.Input:
+    """A float dial; `default` is the neutral position."""
+    return io.Float.Input(
+        name,
+        display_name=label,
+        default=default,
+        min=low,
+        max=high,
+        step=step,
+        round=0.001,
+        display_mode=io.NumberDisplay.slider,
+        tooltip=tooltip,
+        optional=False,
+    )
