@@ -1,0 +1,185 @@
+"""The parametric head: template + shape + expression, correctives, rotating eyeballs, landmarks.
+
+Unusual here:
+- a mouth closes only as far as the jaw is open (`mouthClose` is a corrective of `jawOpen`, never a shape of its own);
+- the eyelids close whatever the identity: the blink's travel is measured on the very face, so full blink meets exactly, and no lid
+  vertex ever enters the eyeball;
+- eyeballs stay spheres under every identity and turn about their own moved centre.
+Everything is a batched matrix product or an index; gradients flow through all of it. Axes, units, signs: `conventions.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..conventions import LANDMARKS, linear_to_srgb, srgb_to_linear
+from ..errors import WeightsError
+from .camera import rotation_from_vector
+
+FORMAT = "dynamicface.head.1"
+_EMBEDDED = Path(__file__).parents[1] / "weights" / "head.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class HeadModel:
+    """A linear head in metres, origin midway between the mean eyeballs. V vertices, T triangles, S shapes, E expressions."""
+
+    name: str
+    licence: str
+    expression_names: tuple[str, ...]
+    metric: bool  # sizes are those of real heads; else the scale is arbitrary
+    template: Tensor  # (V, 3)
+    faces: Tensor  # (T, 3) int64, counter-clockwise seen from outside
+    part: Tensor  # (T,) int64 index into conventions.PARTS
+    uv: Tensor  # (V, 2)
+    shape_basis: Tensor  # (S, V, 3) at one standard deviation
+    expression_basis: Tensor  # (E, V, 3) at full expression
+    vertex_mirror: Tensor  # (V,) int64 the vertex on the other side of the face
+    ambient_occlusion: Tensor  # (V,) 0 hidden .. 1 open, at rest
+    face_region: Tensor  # (V,) 0..1 skin from hairline to chin, without ears, neck and scalp
+    albedo: Tensor  # (3, U, U) linear RGB of the mean face
+    landmark_index: Tensor  # (478, 3) int64 vertices of the triangle that carries a landmark
+    landmark_weight: Tensor  # (478, 3) barycentric
+    landmark_sigma: Tensor  # (478,) metres
+    landmark_bias: Tensor  # (478, 3) metres, what the landmark net puts beside the surface point
+    landmark_mirror: Tensor  # (478,) int64
+    eye_vertices: tuple[Tensor, Tensor]  # int64 ids of the [left, right] eyeball
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> HeadModel:
+        """Read a head written by :meth:`save`; without a path the embedded one. Raises WeightsError."""
+        path = Path(path) if path else _EMBEDDED
+        try:
+            with safe_open(path, "pt") as file:
+                meta = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"The head model {path} cannot be read ({error}). Reinstall DynamicFace or choose another file.") from error
+        if meta.get("format") != FORMAT:
+            raise WeightsError(f"{path} is not a head model of this version (format {meta.get('format')!r}, expected {FORMAT!r}).")
+        return cls._unpack(tensors, json.loads(meta["head"]))
+
+    @classmethod
+    def _unpack(cls, tensors: dict[str, Tensor], meta: dict) -> HeadModel:
+        eyes = (tensors.pop("eye_left").long(), tensors.pop("eye_right").long())
+        tensors["albedo"] = srgb_to_linear(tensors["albedo"].float() / 255)
+        whole = {"faces", "part", "vertex_mirror", "landmark_index", "landmark_mirror"}
+        tensors = {key: value.long() if key in whole else value.float() for key, value in tensors.items()}
+        meta["expression_names"] = tuple(meta["expression_names"])
+        return cls(**meta, **tensors, eye_vertices=eyes)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadModel:
+        """The same head elsewhere; dtype applies to the floating tensors only."""
+
+        def move(value):
+            if isinstance(value, tuple) and isinstance(value[0], Tensor):
+                return tuple(move(v) for v in value)
+            if not isinstance(value, Tensor):
+                return value
+            return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
+
+        return dataclasses.replace(self, **{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+    def vertices(self, shape: Tensor, expression: Tensor, gaze: Tensor | None = None) -> Tensor:
+        """shape (.., S), expression (.., E), gaze (.., 2, 2) radians -> vertices (.., V, 3). Leading axes broadcast; a clip
+        passes its one identity as (1, S)."""
+        expression = self._correct(expression)
+        out = self.template + (shape @ self.shape_basis.flatten(1)).unflatten(-1, (-1, 3))
+        out = out + (expression @ self.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
+        if gaze is not None:
+            out = self._look(out, self.eyes(shape)[0], gaze)
+        return out
+
+    def landmarks(self, vertices: Tensor) -> Tensor:
+        """vertices (.., V, 3) -> the 478 landmarks on them, (.., 478, 3)."""
+        corners = vertices[..., self.landmark_index.flatten(), :].unflatten(-2, (LANDMARKS, 3))
+        return (corners * self.landmark_weight[..., None]).sum(-2) + self.landmark_bias
+
+    def eyes(self, shape: Tensor) -> tuple[Tensor, Tensor]:
+        """shape (.., S) -> eyeball centres (.., 2, 3) [left, right] and radii (.., 2), metres."""
+        centre = self.eye_centre + (shape @ self._eye_motion[0].flatten(1)).unflatten(-1, (2, 3))
+        return centre, self.eye_radius + shape @ self._eye_motion[1]
+
+    @cached_property
+    def eye_centre(self) -> Tensor:
+        """(2, 3) centres of the template's [left, right] eyeball."""
+        return torch.stack([_sphere(self.template[ids])[0] for ids in self.eye_vertices])
+
+    @cached_property
+    def eye_radius(self) -> Tensor:
+        """(2,) radii of the template's eyeballs."""
+        return torch.stack([_sphere(self.template[ids])[1] for ids in self.eye_vertices])
+
+    @cached_property
+    def _eye_motion(self) -> tuple[Tensor, Tensor]:
+        """What a unit of each shape coefficient does to the eyeballs: centres (S, 2, 3) and radii (S, 2)."""
+        centres, radii = [], []
+        for ids, centre, radius in zip(self.eye_vertices, self.eye_centre, self.eye_radius, strict=True):
+            arm, motion = self.template[ids] - centre, self.shape_basis[:, ids]
+            spread = arm - arm.mean(0)
+            growth = ((motion - motion.mean(1, keepdim=True)) * spread).sum((1, 2)) / spread.square().sum()
+            centres.append(motion.mean(1) - growth[:, None] * arm.mean(0))
+            radii.append(growth * radius)
+        return torch.stack(centres, 1), torch.stack(radii, 1)
+
+    @cached_property
+    def _jaw(self) -> tuple[int, int] | None:
+        names = self.expression_names
+        return (names.index("mouthClose"), names.index("jawOpen")) if {"mouthClose", "jawOpen"} <= set(names) else None
+
+    def _correct(self, expression: Tensor) -> Tensor:
+        """mouthClose only as far as jawOpen."""
+        if self._jaw is None:
+            return expression
+        close, jaw = self._jaw
+        limited = torch.minimum(expression[..., close], expression[..., jaw].clamp_min(0))
+        return torch.cat([expression[..., :close], limited[..., None], expression[..., close + 1 :]], -1)
+
+    def _look(self, vertices: Tensor, centre: Tensor, gaze: Tensor) -> Tensor:
+        """Turn the eyeballs of vertices (.., V, 3) about centre (.., 2, 3) by gaze (.., 2, 2)."""
+        yaw, pitch = gaze.unbind(-1)
+        zero = torch.zeros_like(yaw)
+        turn = rotation_from_vector(torch.stack([zero, yaw, zero], -1)) @ rotation_from_vector(torch.stack([-pitch, zero, zero], -1))
+        shape = torch.broadcast_shapes(vertices.shape[:-2], gaze.shape[:-2])
+        out = vertices.expand(*shape, *vertices.shape[-2:]).clone()
+        for eye, ids in enumerate(self.eye_vertices):
+            pivot = centre[..., None, eye, :]
+            out[..., ids, :] = (out[..., ids, :] - pivot) @ turn[..., eye, :, :].mT + pivot
+        return out
+
+
+def _sphere(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Least-squares sphere through points (K, 3): centre (3,) and radius ()."""
+    centre = points.mean(0)
+    arm = (points - centre).double()
+    system = torch.cat([2 * arm, torch.ones_like(arm[:, :1])], 1)
+    solution = torch.linalg.lstsq(system, arm.square().sum(1, keepdim=True)).solution[:, 0]
+    radius = (solution[3] + solution[:3].square().sum()).sqrt()
+    return centre + solution[:3].to(points.dtype), radius.to(points.dtype)
+
+
+def save_head(head: HeadModel, path: str | Path) -> None:
+    """Write a head for :meth:`HeadModel.load`: bases as fp16, other reals as fp32, the albedo as 8-bit sRGB, indices as integers."""
+    tensors, meta = {}, {}
+    for field in dataclasses.fields(head):
+        value = getattr(head, field.name)
+        if field.name == "eye_vertices":
+            tensors["eye_left"], tensors["eye_right"] = (v.int() for v in value)
+        elif not isinstance(value, Tensor):
+            meta[field.name] = value
+        elif field.name == "albedo":
+            tensors["albedo"] = (linear_to_srgb(value) * 255).round().clamp(0, 255).byte()
+        elif not value.is_floating_point():
+            tensors[field.name] = value.int()
+        else:
+            tensors[field.name] = value.half() if field.name.endswith("basis") else value.float()
+    save_file({k: v.contiguous() for k, v in tensors.items()}, path, {"format": FORMAT, "head": json.dumps(meta)})
