@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
+
+from .images import invert
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,4 @@ class FaceCrop:
     @property
     def inverse(self) -> Tensor:
         """(F, 2, 3) crop to plate."""
-        linear = torch.linalg.inv(self.matrix[..., :2])
-        return torch.cat([linear, -linear @ self.matrix[..., 2:]], -1)
+        return invert(self.matrix)

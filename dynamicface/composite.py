@@ -1,0 +1,274 @@
+"""The prior path: what a composed prior does to its plate, without a generator.
+
+The change is described by smooth fields in crop space (:class:`Change`) and then applied to the plate's own pixels, so an edit keeps
+the plate's resolution, grain and range:
+
+    result = gain * mix(plate(x + flow), layer, layer_alpha)      in linear light, where mask > 0
+
+- flow      the mesh as filmed against the mesh as composed; beyond the mesh it is continued smoothly and dies out, so hair and
+            background follow;
+- layer     what the plate cannot show: another person's skin, teeth and mouth, lids and eyeballs that come into view;
+- gain      the ratio of the shading before and after: expression creases, head turns under a light that stays, a moved lamp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conventions import PARTS, linear_to_srgb, srgb_to_linear
+from .filters import blur, fill_holes, masked_blur, pixel_grid, sample
+from .images import sample_crops
+from .prior import light, texture
+from .prior.geometry import PosedHead, face_crop, natural_crop_size, pose_head
+from .prior.head import HeadModel
+from .types import FaceCrop, FacePrior
+
+_NECK, _SKIN, _LIPS = PARTS.index("neck"), PARTS.index("skin"), PARTS.index("lips")
+_EYES = (PARTS.index("eye_left"), PARTS.index("eye_right"))
+_MOUTH = tuple(PARTS.index(p) for p in ("inner_mouth", "teeth", "tongue"))
+_GROUP = tuple(1 if p in _EYES else 2 if p in _MOUTH else 0 for p in range(len(PARTS)))
+_REACH = 0.055  # metres beyond the head over which the plate follows
+_FIELD = 256  # resolution of flow and gain; they are smooth
+_MAX_GAIN = 4.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to the plate, in crop space of the given crop."""
+
+    crop: FaceCrop
+    flow: Tensor  # (F, 2, h, w) in crop px: read the plate at x + flow
+    gain: Tensor  # (F, 3, h, w) factor in linear light
+    layer: Tensor  # (F, 3, H, W) linear colour
+    layer_alpha: Tensor  # (F, 1, H, W)
+    mask: Tensor  # (F, 1, h, w) 0 outside of what may change, else 1, fading at its border
+
+
+@dataclass(frozen=True)
+class SwapLook:
+    """How another identity's skin is laid into the plate."""
+
+    skin_tone: float = 0.0  # 0 = the plate's tone, so that neck and ears match; 1 = the source's own
+    detail: float = 1.0  # strength of the source's pores and wrinkles
+    feather: float = 0.012  # metres
+
+
+def is_unchanged(prior: FacePrior) -> bool:
+    """True when the prior is what was filmed, to the bit."""
+    filmed = prior.filmed
+    if prior is filmed:
+        return True
+    factors = ("expression", "gaze", "rotation", "translation", "focal", "illumination")
+    same = all(torch.equal(getattr(prior, f), getattr(filmed, f)) for f in factors)
+    a, b = prior.identity, filmed.identity
+    return same and torch.equal(a.shape, b.shape) and (a.albedo is b.albedo or torch.equal(a.albedo, b.albedo))
+
+
+def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: int | None = None, look: SwapLook | None = None) -> Change:
+    """The fields that turn the filmed plate (F, H, W, 3) into the composed prior. size: crop px, by default about the plate's own."""
+    filmed = prior.filmed
+    size = size or natural_crop_size(filmed)
+    crop = face_crop(filmed, size)
+    before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
+    raster = after.raster
+
+    came_from = raster.gather(before.screen)  # (P, 3)
+    now_at = raster.gather(after.screen[..., :2])
+    moved = raster.scatter(came_from[:, :2] - now_at).permute(0, 3, 1, 2)
+    hidden = _hidden(before, after, came_from)
+    normals = [F.normalize(raster.gather(x.normal), dim=-1) for x in (before, after)]
+    frame = torch.div(raster.pixel, size * size, rounding_mode="floor")
+    shading = [_shade_points(n, p.illumination, frame) for n, p in zip(normals, (filmed, prior), strict=True)]
+    ratio = raster.scatter((shading[1] / shading[0]).clamp(1 / _MAX_GAIN, _MAX_GAIN)).permute(0, 3, 1, 2)
+
+    reach = _reach(before, after)
+    known = raster.mask[:, None].to(moved.dtype)
+    anchored = known * (after.part != _NECK)[:, None]
+    flow = _spread(moved, anchored * (1 - hidden), reach)
+    gain = torch.exp(_spread(ratio.clamp_min(1e-3).log(), known, reach))
+
+    colour, alpha = _revealed(prior, after, shading[1], hidden)
+    if prior.identity is not filmed.identity and prior.identity.albedo is not None:
+        skin, skin_alpha = _foreign_skin(prior, after, before, plate, crop, look or SwapLook())
+        colour = colour * (1 - skin_alpha) + skin * skin_alpha
+        alpha = 1 - (1 - alpha) * (1 - skin_alpha)
+    return Change(crop, flow, gain, colour, alpha, (reach * 20).clamp(0, 1))
+
+
+def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Apply a change to the plate's own pixels.
+
+    plate (F, H, W, C), any range; occlusion (F, H, W) 1 = something in front of the face, left as filmed; strength (F,) or number 0..1.
+    Returns the picture and the mask (F, H, W). Pixels where the mask is 0 are the plate's, to the bit.
+    """
+    out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
+    strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
+    for f, (x0, y0, x1, y1) in enumerate(_windows(change.crop, plate.shape[1:3])):
+        if x1 <= x0 or y1 <= y0:
+            continue
+        window = plate[f : f + 1, y0:y1, x0:x1]
+        new, alpha = _apply_window(plate[f : f + 1], change, f, (x0, y0, x1, y1))
+        alpha = alpha * strength[f]
+        if occlusion is not None:
+            alpha = alpha * (1 - occlusion[f : f + 1, y0:y1, x0:x1])
+        mixed = torch.where(alpha[..., None] > 0, torch.lerp(window[..., :3], new, alpha[..., None]), window[..., :3])
+        out[f, y0:y1, x0:x1, :3] = mixed[0]
+        mask[f, y0:y1, x0:x1] = alpha[0]
+    return out, mask
+
+
+def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
+    """New colour (1, h, w, 3) and alpha (1, h, w) of one frame inside a window of the plate."""
+    x0, y0, x1, y1 = window
+    matrix = change.crop.matrix[f]
+    grid = pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])
+    in_crop = (grid @ matrix[:, :2].mT + matrix[:, 2])[None]
+    in_field = in_crop * (change.flow.shape[-1] / change.crop.size)
+    fields = torch.cat([change.flow[f : f + 1], change.gain[f : f + 1], change.mask[f : f + 1]], 1)
+    fields = sample(fields, in_field)
+    flow, gain, alpha = fields[:, :2], fields[:, 2:5], fields[:, 5]
+    layer = sample(torch.cat([change.layer[f : f + 1], change.layer_alpha[f : f + 1]], 1), in_crop)
+    read_at = grid + (flow.permute(0, 2, 3, 1) / matrix[0, 0])
+    margin = 8 + int(flow.abs().max() / matrix[0, 0])
+    ex0, ey0 = max(x0 - margin, 0), max(y0 - margin, 0)
+    part = plate[:, ey0 : y1 + margin, ex0 : x1 + margin, :3].permute(0, 3, 1, 2)
+    warped = sample(part, read_at - plate.new_tensor([ex0, ey0]), mode="bicubic")
+    low, high = sample(part, read_at - plate.new_tensor([ex0, ey0])), None
+    del high
+    warped = torch.where((warped - low).abs() > 0.25, low, warped)
+    linear = srgb_to_linear(warped)
+    linear = linear + (layer[:, :3] - linear) * layer[:, 3:]
+    return linear_to_srgb(linear * gain).permute(0, 2, 3, 1), alpha
+
+
+def _windows(crop: FaceCrop, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """The plate rectangles x0, y0, x1, y1 the crops cover."""
+    inverse = crop.inverse
+    corner = torch.stack([inverse[:, :, 2], inverse[:, :, 2] + inverse[:, :, :2].sum(-1) * crop.size], 1)
+    low, high = corner.floor()[:, 0].long().tolist(), corner.ceil()[:, 1].long().tolist()
+    height, width = size
+    return [(max(a, 0), max(b, 0), min(c, width), min(d, height)) for (a, b), (c, d) in zip(low, high, strict=True)]
+
+
+def _shade_points(normal: Tensor, illumination: Tensor, frame: Tensor) -> Tensor:
+    """Shading (P, 3) at normals (P, 3) of frames (P,)."""
+    if len(illumination) == 1:
+        return light.shade(normal[None], illumination)[0]
+    value = torch.einsum("pk,pkc->pc", light.basis(normal), illumination[frame])
+    return value.clamp_min(0.01)
+
+
+def _reach(before: PosedHead, after: PosedHead) -> Tensor:
+    """(F, 1, field, field): 1 over both heads, falling smoothly to 0 at _REACH around them and towards the crop's border."""
+    cover = torch.maximum(before.raster.mask, after.raster.mask).to(before.screen.dtype)[:, None]
+    small = F.adaptive_avg_pool2d(cover, 64)
+    metres = before.screen.new_tensor(before.size / 64)
+    metre_per_cell = float(metres / (before.screen[..., 0].amax(1) - before.screen[..., 0].amin(1)).mean()) * 0.2
+    radius = max(1, round(_REACH / max(metre_per_cell, 1e-4) / 2))
+    wide = F.max_pool2d(small, 2 * radius + 1, 1, radius)
+    soft = ((blur(wide, radius, 2) - 0.02) / 0.9).clamp(0, 1)
+    soft = soft * soft * (3 - 2 * soft)
+    ramp = (torch.arange(64, dtype=soft.dtype, device=soft.device) + 0.5) / 64
+    edge = (torch.minimum(ramp, 1 - ramp) * 12 - 0.25).clamp(0, 1)
+    soft = soft * edge[:, None] * edge[None, :]
+    return F.interpolate(soft, (_FIELD, _FIELD), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def _spread(field: Tensor, known: Tensor, reach: Tensor) -> Tensor:
+    """Continue a field (F, C, H, W) from where it is known (F, 1, H, W), let it die out with reach; at field resolution."""
+    if field.shape[-1] != _FIELD:
+        both = torch.cat([field * known, known], 1)
+        both = F.interpolate(both, (_FIELD, _FIELD), mode="area") if field.shape[-1] > _FIELD else F.interpolate(both, (_FIELD, _FIELD))
+        known = both[:, -1:]
+        field = both[:, :-1] / known.clamp_min(1e-4)
+    filled = fill_holes(field, known)
+    smooth = blur(filled, 3, 2)
+    filled = filled * known + smooth * (1 - known)
+    return filled * reach
+
+
+def _hidden(before: PosedHead, after: PosedHead, came_from: Tensor) -> Tensor:
+    """(F, 1, H, W) 1 where the composed face shows surface that the plate does not."""
+    raster = after.raster
+    size = after.size
+    group = torch.tensor(_GROUP, device=came_from.device)
+    frame = torch.div(raster.pixel, size * size, rounding_mode="floor")
+    column, row = came_from[:, 0].long().clamp(0, size - 1), came_from[:, 1].long().clamp(0, size - 1)
+    there = before.part[frame, row, column]
+    here = after.part.view(-1)[raster.pixel]
+    other_group = group[there.clamp_min(0)] != group[here]
+    behind = came_from[:, 2] > before.depth[frame, 0, row, column] + 0.006
+    turned = raster.gather(before.facing[..., None])[:, 0] < 0.08
+    hidden = (other_group | behind | (turned & (group[here] == 0))).to(came_from.dtype)
+    hidden = raster.scatter(hidden[:, None]).permute(0, 3, 1, 2)
+    radius = max(1, size // 340)
+    opened = F.max_pool2d(-F.max_pool2d(-hidden, 2 * radius + 1, 1, radius), 2 * radius + 1, 1, radius)
+    return blur(opened, 1, 1)
+
+
+def _revealed(prior: FacePrior, after: PosedHead, shading: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear colour and alpha of surface that comes into view, from the identity's texture (or the mean head's)."""
+    albedo = prior.identity.albedo if prior.identity.albedo is not None else after.head.albedo
+    raster = after.raster
+    uv = raster.interpolate(after.head.uv)
+    colour = sample(albedo[None].expand(len(prior), -1, -1, -1), uv * albedo.shape[-1])
+    shade = raster.scatter(shading).permute(0, 3, 1, 2)
+    openness = raster.interpolate(after.head.ambient_occlusion[:, None]).permute(0, 3, 1, 2)
+    mouth = torch.isin(after.part, torch.tensor(_MOUTH, device=uv.device))[:, None]
+    shade = torch.where(mouth, shade.mean(1, keepdim=True) * openness.clamp(0.15, 1), shade)
+    return colour * shade, hidden
+
+
+def _foreign_skin(
+    prior: FacePrior, after: PosedHead, before: PosedHead, plate: Tensor, crop: FaceCrop, look: SwapLook
+) -> tuple[Tensor, Tensor]:
+    """Linear colour and alpha of another identity's skin under the plate's light."""
+    head, raster = after.head, after.raster
+    albedo = prior.identity.albedo
+    ground = illumination_texture(plate, before, crop, 256)
+    uv = raster.interpolate(head.uv)
+    frames = len(prior)
+    table = texture.atlas(head, 256)
+    face = texture.head_region(head, 256)[:, None]
+    skin = table.texel[table.skin()]
+    region = face.flatten()[skin]
+    tone_source = _region_mean(F.interpolate(albedo[None], (256, 256), mode="area"), skin, region)
+    tone_plate = _region_mean(ground, skin, region)
+    keep = torch.exp(torch.log((tone_source / tone_plate).clamp_min(1e-3)) * look.skin_tone)
+    colour = sample(albedo[None].expand(frames, -1, -1, -1), uv * albedo.shape[-1]) / tone_source[..., None, None]
+    shade = sample(ground, uv * 256)
+    skin_colour = colour * shade * keep[..., None, None]
+    alpha = raster.interpolate(head.face_region[:, None]).permute(0, 3, 1, 2)
+    parts = torch.isin(after.part, torch.tensor((_SKIN, _LIPS), device=uv.device))[:, None]
+    return skin_colour, alpha * parts
+
+
+def _region_mean(images: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean colour (F, 3) of texels."""
+    return (images.flatten(2)[:, :, index] * weight).sum(-1) / weight.sum().clamp_min(1e-6)
+
+
+def illumination_texture(plate: Tensor, posed: PosedHead, crop: FaceCrop, size: int) -> Tensor:
+    """The plate's light on skin, free of identity: (F, 3, U, U) linear, the paper's blurred UV texture (sigma U / 16).
+
+    What the mean face is known to be darker or redder in (lips, brows) is divided out before the blur.
+    """
+    head = posed.head
+    pictures = sample_crops(plate[..., :3], crop.matrix, crop.size)
+    radiance, weight = texture.extract(srgb_to_linear(pictures), posed, size)
+    table = texture.atlas(head, size)
+    weight = weight * texture.head_region(head, size)
+    flat = radiance / texture.relative_albedo(head, size).clamp_min(0.2)
+    weight = weight * _plain_skin(flat, weight, table)
+    return masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), size // 16)
+
+
+def _plain_skin(flat: Tensor, weight: Tensor, table: texture.Atlas) -> Tensor:
+    """(F, 1, U, U) down-weights texels that are no plain skin (hair, glasses, beard, shadows): far from their surroundings' colour."""
+    local = masked_blur(flat, weight, flat.shape[-1] // 10)
+    distance = (flat.clamp_min(1e-3).log() - local.clamp_min(1e-3).log()).abs().mean(1, keepdim=True)
+    return 1 / (1 + (distance / 0.35) ** 4)

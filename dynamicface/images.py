@@ -1,0 +1,99 @@
+"""Plates in, crops out: the one place that validates an image batch and the one place that samples crops from it.
+
+`as_plate` is called once at every public entry; everything behind it may rely on finite float32 (F, H, W, 3).
+`sample_crops` cuts sub-pixel, anti-aliased crops for the networks without copying the plate, however many frames it has.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from dynamicface.errors import ImageError
+
+MAX_OVERSAMPLING = 4  # taps per axis; beyond that a network input is small enough for the rest of the aliasing not to matter
+
+
+def as_plate(images: Tensor, name: str = "image") -> Tensor:
+    """Validate a batch of frames and return it as float32 (F, H, W, 3); values outside 0..1 are kept.
+
+    Grey (one channel) is repeated, alpha (fourth channel, or second beside grey) is dropped. No copy is made of ordinary plates.
+
+    Raises:
+        ImageError: not a float tensor (F, H, W, C) with 1..4 channels, empty, or holding NaN or infinity.
+    """
+    if not isinstance(images, Tensor) or images.dim() != 4:
+        found = f"a tensor of shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
+        raise ImageError(f"The {name} input must be a batch of frames of shape (frames, height, width, channels), but it is {found}.")
+    if not images.is_floating_point():
+        raise ImageError(f"The {name} input must hold floating point values (0..1), but it holds {images.dtype}; divide by 255 first.")
+    frames, height, width, channels = images.shape
+    if frames == 0:
+        raise ImageError(f"The {name} input holds no frames; connect at least one picture.")
+    if height == 0 or width == 0:
+        raise ImageError(f"The {name} input is {width} x {height} pixels; it needs at least one pixel.")
+    if not 1 <= channels <= 4:
+        raise ImageError(f"The {name} input has {channels} channels; expected grey (1), RGB (3) or RGBA (4).")
+    plate = images.float()
+    plate = plate[..., :3] if channels >= 3 else plate[..., :1].expand(-1, -1, -1, 3)
+    if not torch.isfinite(plate.sum(dtype=torch.float64)):  # one pass without a mask of the clip; the slow search only on failure
+        bad = (~torch.isfinite(plate)).flatten(1).any(1).nonzero().flatten().tolist()
+        listed = ", ".join(map(str, bad[:8])) + (" ..." if len(bad) > 8 else "")
+        raise ImageError(f"The {name} input holds NaN or infinite pixels in frame {listed}; repair the plate (clamp or inpaint) first.")
+    return plate
+
+
+def square_matrix(centre: Tensor, side: Tensor, angle: Tensor, size: int) -> Tensor:
+    """(N, 2, 3) PLATE to CROP of the squares with the given centre (N, 2), side (N,) in px and angle (N,) in radians.
+
+    A positive angle turns the square's x axis towards +y (clockwise on screen), so a head tipped by it stands upright in the crop.
+    """
+    scale = size / side
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    linear = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
+    return torch.cat([linear, size / 2 - linear @ centre[..., None]], -1)
+
+
+def invert(matrix: Tensor) -> Tensor:
+    """Inverse of affine maps (..., 2, 3)."""
+    linear = torch.linalg.inv(matrix[..., :2])
+    return torch.cat([linear, -linear @ matrix[..., 2:]], -1)
+
+
+def transform(points: Tensor, matrix: Tensor) -> Tensor:
+    """Apply affine maps (N, 2, 3) to points (N, K, 2)."""
+    return points @ matrix[..., :2].mT + matrix[..., None, :, 2]
+
+
+def sample_crops(images: Tensor, matrix: Tensor, size: int, frame: Tensor | None = None, padding: str = "border") -> Tensor:
+    """Cut crops (N, 3, size, size) out of frames (F, H, W, 3).
+
+    Args:
+        matrix: (N, 2, 3) PLATE to CROP, pixels.
+        frame: (N,) long, the frame each crop is cut from; None means one crop per frame, in order (then differentiable cheaply).
+        padding: "border" repeats the edge pixels, "zeros" is black outside.
+
+    Minification is anti-aliased by box-averaging several bilinear taps per crop pixel. The plate is never copied: crops of
+    arbitrary frames are read from the clip viewed as one tall image.
+    """
+    frames, height, width, _ = images.shape
+    inverse = invert(matrix)
+    footprint = inverse[..., :2].norm(dim=-2).amax() if len(matrix) else torch.ones(())  # plate px per crop px
+    taps = int((footprint / 1.5).round().clamp(1, MAX_OVERSAMPLING))
+    steps = (torch.arange(size * taps, device=images.device, dtype=images.dtype) + 0.5) / taps
+    crop_xy = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).flatten(0, 1)
+    x, y = transform(crop_xy.expand(len(matrix), -1, -1), inverse.to(images.dtype)).unbind(-1)
+    outside = (x < 0) | (x > width) | (y < 0) | (y > height) if padding == "zeros" else None
+    x, y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)  # = border padding, and keeps the tall image's frames apart
+    source = images.permute(0, 3, 1, 2)
+    if frame is not None:
+        y = y + frame[:, None].to(y) * height
+        source = rearrange(images, "f h w c -> 1 c (f h) w").expand(len(matrix), -1, -1, -1)
+    grid = torch.stack([2 * x / source.shape[3] - 1, 2 * y / source.shape[2] - 1], -1)
+    grid = rearrange(grid, "n (h w) xy -> n h w xy", w=size * taps)
+    crops = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    if outside is not None:
+        crops = crops.masked_fill(rearrange(outside, "n (h w) -> n 1 h w", w=size * taps), 0.0)
+    return F.avg_pool2d(crops, taps) if taps > 1 else crops

@@ -1,0 +1,47 @@
+"""A prior as a safetensors file: tensors plus a JSON header with a schema version. The plate itself is not stored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..errors import WeightsError
+from ..types import FacePrior, Identity
+
+SCHEMA = "dynamicface.prior.1"
+_PER_FRAME = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "confidence")
+_IDENTITY = ("shape", "albedo", "albedo_weight", "embedding")
+
+
+def save_prior(prior: FacePrior, path: str | Path) -> None:
+    """Write a prior: per-frame factors as fp32, the albedo as fp16."""
+    tensors = {name: getattr(prior, name).float() for name in _PER_FRAME}
+    for name in _IDENTITY:
+        value = getattr(prior.identity, name)
+        if value is not None:
+            tensors[f"identity.{name}"] = value.half() if name.startswith("albedo") else value.float()
+    header = {"schema": SCHEMA, "image_size": json.dumps(list(prior.image_size))}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, header)
+
+
+def load_prior(path: str | Path) -> FacePrior:
+    """Read a prior written by :func:`save_prior`; it has no background. Raises WeightsError with the reason."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as a face prior ({error}). Save it again with `python -m dynamicface fit`.") from error
+    missing = [name for name in (*_PER_FRAME, "identity.shape") if name not in tensors]
+    if header.get("schema") != SCHEMA or missing:
+        raise WeightsError(
+            f"{path} is no face prior of this version: schema {header.get('schema')!r}, expected {SCHEMA!r}; missing {missing}."
+        )
+    identity = Identity(**{name: tensors.get(f"identity.{name}") for name in _IDENTITY})
+    height, width = json.loads(header["image_size"])
+    return FacePrior(identity, **{name: tensors[name] for name in _PER_FRAME}, image_size=(height, width))

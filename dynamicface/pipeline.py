@@ -1,0 +1,106 @@
+"""The simple API: one object that tracks, fits, edits, swaps and renders, without ComfyUI.
+
+from dynamicface import FacePipeline
+pipe = FacePipeline.load()
+prior = pipe.fit(image)                              # image (1, H, W, 3)
+picture, mask = pipe.render(pipe.edit(prior, smile=0.8, yaw=10))
+picture, mask = pipe.swap(source_image, target_image)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .compose import compose_prior
+from .composite import SwapLook, apply_change, compute_change, is_unchanged
+from .edit import apply_settings
+from .guides import Guides, render_guides
+from .images import as_plate
+from .perception import Perception
+from .prior.estimate import fit_prior, select_frames
+from .prior.head import HeadModel
+from .track import track_faces
+from .types import FacePrior, FaceTrack
+
+_WINDOW = 8  # frames rendered at once; keeps memory flat over a clip
+
+
+@dataclass(frozen=True)
+class FacePipeline:
+    """Perception nets and head model on one device."""
+
+    perception: Perception
+    head: HeadModel
+
+    @classmethod
+    def load(cls, device: str | torch.device = "cpu") -> FacePipeline:
+        """Everything that ships with the package."""
+        return cls(Perception.load(device), HeadModel.load().to(device))
+
+    def track(self, images: Tensor, **choice) -> FaceTrack:
+        """Find and follow one face; `choice` as in :func:`track_faces`."""
+        return track_faces(as_plate(images), self.perception, **choice)
+
+    @torch.inference_mode()
+    def fit(self, images: Tensor, track: FaceTrack | None = None, **options) -> FacePrior:
+        """Take the face apart; `options` as in :func:`fit_prior`."""
+        images = as_plate(images)
+        return fit_prior(images, track or self.track(images), self.head, **options)
+
+    @torch.inference_mode()
+    def edit(self, prior: FacePrior, **settings: float) -> FacePrior:
+        """Move dials by name: smile=0.8, jawOpen=0.2, yaw=10, light=0.5, jaw_width=-0.3 (names: `edit.SETTINGS`)."""
+        return apply_settings(prior, self.head, settings)
+
+    @torch.inference_mode()
+    def render(
+        self, prior: FacePrior, *, occlusion: Tensor | None = None, size: int | None = None, look: SwapLook | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The prior's picture in its plate, (F, H, W, C), and the mask of what changed, (F, H, W). Neutral is exact."""
+        return render_composite(prior, self.head, occlusion=occlusion, size=size, look=look)
+
+    def swap(
+        self, source: Tensor | FacePrior, target: Tensor | FacePrior, *, weight: float = 1.0, occlusion: Tensor | None = None, **look: float
+    ) -> tuple[Tensor, Tensor]:
+        """The source's face under the target's pose, expression, light and background. `look` as in :class:`SwapLook`."""
+        who = source if isinstance(source, FacePrior) else self.fit(source)
+        where = target if isinstance(target, FacePrior) else self.fit(target)
+        return self.render(compose_prior(where, identity=who, identity_weight=weight), occlusion=occlusion, look=SwapLook(**look))
+
+    @torch.inference_mode()
+    def guides(self, prior: FacePrior, size: int = 512, **options) -> Guides:
+        """The attribute maps of a prior."""
+        return render_guides(prior, self.head, size, **options)
+
+
+def render_composite(
+    prior: FacePrior,
+    head: HeadModel,
+    *,
+    occlusion: Tensor | None = None,
+    size: int | None = None,
+    look: SwapLook | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Apply a composed prior to its plate, window by window.
+
+    Returns the pictures (F, H, W, C) and the mask (F, H, W); where the mask is 0 the pictures are the plate's, to the bit. Frames whose
+    confidence is low fade to the plate. occlusion: (F, H, W), 1 = something in front of the face. progress(done, total).
+    """
+    plate = prior.background.plate
+    if is_unchanged(prior):
+        return plate, plate.new_zeros(plate.shape[:3])
+    out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
+    for index in torch.arange(len(prior)).split(_WINDOW):
+        part = select_frames(prior, index)
+        change = compute_change(part, head, part.background.plate, size=size, look=look)
+        strength = ((part.confidence - 0.05) / 0.25).clamp(0, 1)
+        hidden = None if occlusion is None else occlusion[index]
+        out[index], mask[index] = apply_change(part.background.plate, change, hidden, strength)
+        if progress is not None:
+            progress(int(index[-1]) + 1, len(prior))
+    return out, mask

@@ -1,0 +1,161 @@
+"""From a track to a prior: who, which expression, which pose, under which light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..conventions import srgb_to_linear
+from ..errors import ImageError
+from ..images import sample_crops
+from ..types import FacePrior, FaceTrack, Filmed, Identity
+from . import texture
+from .camera import euler_from_rotation, image_centre
+from .fit import FitSettings, LandmarkFit, fit_landmarks
+from .geometry import face_crop, pose_head
+from .head import HeadModel
+
+_IDENTITY_FRAMES = 8  # frames that decide a clip's identity
+_TEXTURE_FRAMES = 4
+_CHUNK = 64
+_TEXTURE_CROP = 512
+_LIGHT_TEXTURE = 128
+
+
+def default_focal(track: FaceTrack) -> Tensor:
+    """One focal length (F,) for the whole track, px: a portrait lens on the face, at least 1.2 picture sides."""
+    extent = (track.landmarks[..., :2].amax(1) - track.landmarks[..., :2].amin(1)).amax(-1)
+    focal = torch.maximum(5.4 * extent.median(), extent.new_tensor(1.2 * max(track.image_size)))
+    return focal.expand(len(track))
+
+
+def fit_prior(
+    plate: Tensor,
+    track: FaceTrack,
+    head: HeadModel,
+    *,
+    shared_identity: bool = True,
+    texture_size: int = 512,
+    focal: Tensor | None = None,
+    settings: FitSettings | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FacePrior:
+    """Fit the head model to a tracked face.
+
+    plate: (F, H, W, 3) as tracked. shared_identity: the frames show one person (a clip, a photo set), who gets one shape and one
+    albedo; otherwise the first frame decides. texture_size: side of the albedo texture, 0 = none. progress(done, total) is called.
+    The result's background is the plate itself.
+    """
+    if plate.shape[0] != len(track) or tuple(plate.shape[1:3]) != tuple(track.image_size):
+        found = f"{plate.shape[0]} frames of {plate.shape[2]} x {plate.shape[1]}"
+        wanted = f"{len(track)} frames of {track.image_size[1]} x {track.image_size[0]}"
+        raise ImageError(f"The images ({found}) are not the ones that were tracked ({wanted}); connect the same images to both nodes.")
+    landmarks = track.landmarks[..., :2]
+    focal = default_focal(track) if focal is None else focal.expand(len(track)).to(landmarks)
+    fit = _fit_frames(landmarks, track.presence, head, focal, track.image_size, settings, shared_identity)
+    prior = FacePrior(
+        identity=Identity(fit.shape[0], embedding=track.embedding),
+        expression=fit.expression[0],
+        gaze=fit.gaze[0],
+        rotation=fit.rotation[0],
+        translation=fit.translation[0],
+        focal=focal,
+        illumination=_white_light(fit.expression[0]),
+        confidence=_confidence(fit, track.presence),
+        image_size=tuple(track.image_size),
+    )
+    if texture_size:
+        prior = _with_light_and_albedo(prior, plate, head, texture_size, shared_identity, progress)
+    return prior.replace(background=Filmed(plate, prior))
+
+
+def _fit_frames(
+    landmarks: Tensor,
+    presence: Tensor,
+    head: HeadModel,
+    focal: Tensor,
+    image_size: tuple[int, int],
+    settings: FitSettings | None,
+    shared: bool,
+) -> LandmarkFit:
+    centre = image_centre(image_size, landmarks)
+    frames = len(landmarks)
+    if frames <= _IDENTITY_FRAMES and shared:
+        return fit_landmarks(landmarks[None], head, focal[None], centre, weight=presence[None], settings=settings)
+    deciding = _best_frames(landmarks, presence, _IDENTITY_FRAMES) if shared else torch.zeros(1, dtype=torch.long)
+    who = fit_landmarks(landmarks[None, deciding], head, focal[None, deciding], centre, weight=presence[None, deciding], settings=settings)
+    parts = [
+        fit_landmarks(landmarks[None, s], head, focal[None, s], centre, shape=who.shape, settings=settings)
+        for s in torch.arange(frames).split(_CHUNK)
+    ]
+    joined = {
+        k: torch.cat([getattr(p, k) for p in parts], 1) for k in ("expression", "rotation", "translation", "gaze", "projected", "error")
+    }
+    return LandmarkFit(who.shape, **joined)
+
+
+def _best_frames(landmarks: Tensor, presence: Tensor, count: int) -> Tensor:
+    """Indices of the frames that show the face largest, most frontal and with the mouth closed, spread over the clip."""
+    eyes = (landmarks[:, 33] - landmarks[:, 263]).norm(dim=-1)
+    mouth = (landmarks[:, 13] - landmarks[:, 14]).norm(dim=-1)
+    nose = landmarks[:, 1]
+    left, right = (nose - landmarks[:, 234]).norm(dim=-1), (nose - landmarks[:, 454]).norm(dim=-1)
+    frontal = torch.minimum(left, right) / torch.maximum(left, right).clamp_min(1e-6)
+    score = presence * frontal * (1 - (mouth / eyes.clamp_min(1e-6)).clamp(0, 0.9)) * (eyes / eyes.max().clamp_min(1e-6))
+    bins = torch.arange(len(score), device=score.device).tensor_split(count)
+    return torch.stack([b[score[b].argmax()] for b in bins])
+
+
+def _confidence(fit: LandmarkFit, presence: Tensor) -> Tensor:
+    """(F,) presence, lowered by a poor reprojection and by yaw beyond 45 degrees (0.3 at 80)."""
+    yaw = euler_from_rotation(fit.rotation[0])[:, 0].abs()
+    turned = 1 - 0.7 * ((yaw - 45) / 35).clamp(0, 1)
+    return presence * torch.exp(-((fit.error[0] / 0.05) ** 2)) * turned
+
+
+def _white_light(like: Tensor) -> Tensor:
+    """(F, 9, 3) even white light of shading 1."""
+    out = like.new_zeros(len(like), 9, 3)
+    out[:, 0] = 1 / 0.282095
+    return out
+
+
+def _with_light_and_albedo(
+    prior: FacePrior, plate: Tensor, head: HeadModel, size: int, shared: bool, progress: Callable[[int, int], None] | None
+) -> FacePrior:
+    frames = len(prior)
+    order = prior.confidence.argsort(descending=True) if shared else torch.arange(frames)
+    chosen = order[: _TEXTURE_FRAMES if shared else 1].sort().values
+    radiance, weight, normal = _textures(prior, plate, head, size, chosen)
+    albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
+    albedo = texture.finish_albedo(albedo, seen, head)
+    lights = []
+    for start in range(0, frames, _CHUNK):
+        index = torch.arange(start, min(start + _CHUNK, frames))
+        radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index)
+        lights.append(texture.light_under(radiance, weight, normal, albedo, head))
+        if progress is not None:
+            progress(int(index[-1]) + 1, frames)
+    identity = Identity(prior.identity.shape, albedo, seen, prior.identity.embedding)
+    return prior.replace(identity=identity, illumination=torch.cat(lights))
+
+
+def _textures(prior: FacePrior, plate: Tensor, head: HeadModel, size: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Linear radiance, weight and vertex normals of some frames."""
+    part = select_frames(prior, index)
+    crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
+    pictures = sample_crops(plate[index][..., :3], crop.matrix, crop.size)
+    posed = pose_head(part, head, crop)
+    radiance, weight = texture.extract(srgb_to_linear(pictures), posed, size)
+    return radiance, weight, posed.normal
+
+
+def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
+    """The prior of some of its frames."""
+    per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "confidence")
+    background = prior.background
+    if background is not None:
+        background = Filmed(background.plate[index], select_frames(background.prior, index))
+    return prior.replace(**{k: getattr(prior, k)[index] for k in per_frame}, background=background)

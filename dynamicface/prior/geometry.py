@@ -1,0 +1,83 @@
+"""A prior placed in front of its camera: vertices, projection, normals, and what each crop pixel sees of the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..types import FaceCrop, FacePrior
+from .camera import crop_screen, image_centre, to_camera, to_screen
+from .head import HeadModel
+from .raster import Raster, rasterise, vertex_normals
+
+CROP_METRES = 0.34
+"""Side of the working crop at the face's depth: the head with its hair line and room for the plate to follow."""
+CROP_CENTRE = (0.0, -0.015, 0.0)
+"""The point of the head model in the middle of the crop, metres."""
+
+
+@dataclass(frozen=True)
+class PosedHead:
+    """The head mesh of a prior, F frames, projected into square crops of the plate."""
+
+    camera: Tensor  # (F, V, 3) camera space, metres
+    screen: Tensor  # (F, V, 3) crop px, crop px, depth m
+    head: HeadModel
+    size: int
+
+    @cached_property
+    def normal(self) -> Tensor:
+        """(F, V, 3) unit vertex normals in camera space."""
+        return vertex_normals(self.camera, self.head.faces)
+
+    @cached_property
+    def raster(self) -> Raster:
+        """What each pixel of the crop sees."""
+        return rasterise(self.screen, self.head.faces, (self.size, self.size))
+
+    @cached_property
+    def depth(self) -> Tensor:
+        """(F, 1, H, W) metres, 9 where there is no mesh."""
+        return self.raster.interpolate(self.screen[..., 2:], 9.0).permute(0, 3, 1, 2)
+
+    @cached_property
+    def part(self) -> Tensor:
+        """(F, H, W) index into PARTS, -1 where there is no mesh."""
+        face = self.raster.face
+        return torch.where(face >= 0, self.head.part[face.clamp_min(0)], -1)
+
+    @cached_property
+    def facing(self) -> Tensor:
+        """(F, V) cosine between vertex normal and the direction to the camera."""
+        return (self.normal * F.normalize(-self.camera, dim=-1)).sum(-1)
+
+
+def pose_head(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> PosedHead:
+    """Put the prior's head into the crops."""
+    frames = len(prior)
+    vertices = head.vertices(prior.identity.shape.expand(frames, -1), prior.expression, prior.gaze)
+    camera = to_camera(vertices, prior.rotation, prior.translation)
+    screen = to_screen(camera, prior.focal, image_centre(prior.image_size, camera))
+    return PosedHead(camera, crop_screen(screen, crop.matrix), head, crop.size)
+
+
+def face_crop(prior: FacePrior, size: int) -> FaceCrop:
+    """The working crop of a prior: upright, centred on the head, CROP_METRES wide at the face's depth."""
+    point = prior.translation.new_tensor(CROP_CENTRE)
+    camera = to_camera(point.expand(len(prior), 1, 3), prior.rotation, prior.translation)
+    xy = to_screen(camera, prior.focal, image_centre(prior.image_size, camera))[:, 0]
+    scale = size / (prior.focal / xy[:, 2] * CROP_METRES)
+    zero = torch.zeros_like(scale)
+    matrix = torch.stack([scale, zero, size / 2 - scale * xy[:, 0], zero, scale, size / 2 - scale * xy[:, 1]], -1)
+    return FaceCrop(matrix.unflatten(-1, (2, 3)), size)
+
+
+def natural_crop_size(prior: FacePrior, lowest: int = 256, highest: int = 1024) -> int:
+    """The crop size, a multiple of 64, at which a crop pixel is about a plate pixel (median over the frames)."""
+    depth = -prior.translation[:, 2]
+    pixels = float((prior.focal / depth * CROP_METRES).median())
+    return int(min(max(round(pixels / 64) * 64, lowest), highest))
