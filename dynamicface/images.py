@@ -78,7 +78,7 @@ def sample_crops(images: Tensor, matrix: Tensor, size: int, frame: Tensor | None
     Minification is anti-aliased by box-averaging several bilinear taps per crop pixel. The plate is never copied: crops of
     arbitrary frames are read from the clip viewed as one tall image.
     """
-    frames, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     inverse = invert(matrix)
     footprint = inverse[..., :2].norm(dim=-2).amax() if len(matrix) else torch.ones(())  # plate px per crop px
     taps = int((footprint / 1.5).round().clamp(1, MAX_OVERSAMPLING))

@@ -1,0 +1,48 @@
+"""Perception: where the face is, its 478 landmarks, whose it is, and what is not background."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from dynamicface.perception.detector import Detections, FaceDetector
+from dynamicface.perception.identity import IdentityNet
+from dynamicface.perception.landmarks import LandmarkNet
+from dynamicface.perception.matte import MatteNet
+from dynamicface.weights import load_module
+
+__all__ = ["Detections", "FaceDetector", "IdentityNet", "LandmarkNet", "MatteNet", "Perception"]
+
+
+@dataclass(frozen=True)
+class Perception:
+    """The four networks with their shipped weights."""
+
+    detector: FaceDetector
+    landmarks: LandmarkNet
+    identity: IdentityNet
+    matte: MatteNet
+
+    @classmethod
+    def load(cls, device: torch.device | str = "cpu") -> Perception:
+        """Load and verify the shipped weights (a few milliseconds each).
+
+        Raises:
+            WeightsError: a weight file is missing, truncated or altered.
+        """
+        detector = FaceDetector()
+        load_module(detector.short, "face_detector_short")
+        load_module(detector.full, "face_detector_full")
+        return cls(
+            detector=detector.eval(),
+            landmarks=load_module(LandmarkNet(), "face_landmarks"),
+            identity=load_module(IdentityNet(), "face_identity"),
+            matte=load_module(MatteNet(), "person_matte"),
+        ).to(device)
+
+    def to(self, device: torch.device | str) -> Perception:
+        """Move every network, in place; returns self."""
+        for field in fields(self):
+            getattr(self, field.name).to(device, memory_format=torch.channels_last)
+        return self
