@@ -148,7 +148,7 @@ def _install_packages() -> None:
     wanted = (COMFYUI / "requirements.txt").read_text().splitlines()
     wanted = [line for line in wanted if line and not line.startswith("#") and _package(line) not in COMFYUI_NOT_NEEDED]
     _pip("install", *wanted, *TOOLS, "-r", "requirements.txt")
-    _pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")  # the library, for the tests and the command line
+    _pip("install", "--no-build-isolation", "--editable", ".[standalone]")  # the library, for the tests and the command line
 
 
 def _package(requirement: str) -> str:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from dynamicface.errors import ImageError
+from .errors import ImageError
 
 MAX_OVERSAMPLING = 4  # taps per axis; beyond that a network input is small enough for the rest of the aliasing not to matter
 

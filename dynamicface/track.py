@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamicface.conventions import LANDMARKS
-from dynamicface.errors import DynamicFaceError, NoFaceError
-from dynamicface.images import as_plate, invert, sample_crops, square_matrix, transform
-from dynamicface.perception import Detections, Perception
-from dynamicface.perception.detector import iou
-from dynamicface.types import FaceTrack
+from .conventions import LANDMARKS
+from .errors import DynamicFaceError, NoFaceError
+from .images import as_plate, invert, sample_crops, square_matrix, transform
+from .perception import Detections, Perception
+from .perception.detector import iou
+from .types import FaceTrack
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from dynamicface.perception.detector import Detections, FaceDetector
-from dynamicface.perception.identity import IdentityNet
-from dynamicface.perception.landmarks import LandmarkNet
-from dynamicface.perception.matte import MatteNet
-from dynamicface.weights import load_module
+from ..perception.detector import Detections, FaceDetector
+from ..perception.identity import IdentityNet
+from ..perception.landmarks import LandmarkNet
+from ..perception.matte import MatteNet
+from ..weights import load_module
 
 __all__ = ["Detections", "FaceDetector", "IdentityNet", "LandmarkNet", "MatteNet", "Perception"]
 

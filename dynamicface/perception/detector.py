@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dynamicface.images import sample_crops
-from dynamicface.perception.layers import BlazeBlock, Conv
+from ..images import sample_crops
+from ..perception.layers import BlazeBlock, Conv
 
 OVERLAP = 0.3  # IoU above which two detections are one face
 TILE_OVERLAP = 0.25  # of a tile's side

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamicface.images import sample_crops, square_matrix
-from dynamicface.perception.layers import Conv
+from ..images import sample_crops, square_matrix
+from ..perception.layers import Conv
 
 MEAN_BGR = (103.939, 116.779, 123.68)
 

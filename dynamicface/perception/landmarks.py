@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from dynamicface.perception.layers import BlazeBlock, Conv
+from ..perception.layers import BlazeBlock, Conv
 
 # Mesh indices of the refined points, in the order the region networks emit them.
 LIPS = (
@@ -38,6 +38,8 @@ CORNERS = {"lips": (61, 291), "right_eye": (33, 133), "left_eye": (362, 263)}  #
 FEATURES = 48  # side of the feature map the regions are cut from, a quarter of the crop
 WINDOW = 16  # side of a region's window in samples
 MARGIN = 1.5  # window over the region's bounding box
+CENTRE = 0.5  # where in its cell a sample is taken. MediaPipe's own runtime uses the middle; the published conversion to standard
+# operators (our source of weights) uses the corner, 0, which moves the lips by more than a pixel of the crop.
 
 
 def _tail(outputs: int) -> nn.Sequential:
@@ -80,10 +82,10 @@ class Region(nn.Module):
     def forward(self, features: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (N, 32, 48, 48) and mesh (N, 468, 2) to points (N, K, 2) and iris (N, 5, 2) or None, all in crop px."""
         window = self.window(mesh)
-        samples = torch.arange(WINDOW, device=mesh.device, dtype=mesh.dtype)
+        samples = torch.arange(WINDOW, device=mesh.device, dtype=mesh.dtype) + CENTRE
         grid = torch.stack(torch.meshgrid(samples, samples, indexing="xy"), -1)
         xy = torch.einsum("hwi,nci->nhwc", grid, window[..., :2]) + window[:, None, None, :, 2]
-        xy = (2 * xy + 1) / FEATURES - 1  # a feature's index is its centre
+        xy = (2 * xy + 1 - 2 * CENTRE) / FEATURES - 1
         patch = F.grid_sample(features, xy.to(features.dtype), padding_mode="border", align_corners=False)
         patch = self.stem(patch)
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamicface.images import sample_crops
-from dynamicface.perception.layers import Conv
+from ..images import sample_crops
+from ..perception.layers import Conv
 
 
 class Gate(nn.Module):

@@ -15,7 +15,7 @@ from pathlib import Path
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
-from dynamicface.errors import WeightsError
+from ..errors import WeightsError
 
 FOLDER = Path(__file__).parent
 
