@@ -1,1 +1,48 @@
 """DynamicFace: a face taken apart into identity, expression, pose, illumination and background, and put together again."""
+
+from .compose import blend_identity, compose_prior
+from .composite import SwapLook, apply_change, compute_change
+from .edit import apply_settings, edit_expression, edit_identity, edit_light, edit_pose
+from .errors import DynamicFaceError, ImageError, NoFaceError, WeightsError
+from .guides import Guides, render_guides
+from .images import as_plate
+from .perception import Perception
+from .pipeline import FacePipeline, render_composite
+from .prior.estimate import fit_prior
+from .prior.head import HeadModel
+from .track import track_faces, track_from_core, track_to_core
+from .types import FaceCrop, FacePrior, FaceTrack, Filmed, Identity
+
+__version__ = "0.1.0"
+__all__ = [
+    "DynamicFaceError",
+    "FaceCrop",
+    "FacePipeline",
+    "FacePrior",
+    "FaceTrack",
+    "Filmed",
+    "Guides",
+    "HeadModel",
+    "Identity",
+    "ImageError",
+    "NoFaceError",
+    "Perception",
+    "SwapLook",
+    "WeightsError",
+    "apply_change",
+    "apply_settings",
+    "as_plate",
+    "blend_identity",
+    "compose_prior",
+    "compute_change",
+    "edit_expression",
+    "edit_identity",
+    "edit_light",
+    "edit_pose",
+    "fit_prior",
+    "render_composite",
+    "render_guides",
+    "track_faces",
+    "track_from_core",
+    "track_to_core",
+]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .errors import DynamicFaceError
+from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from .types import FacePrior, Identity
 
 
@@ -30,7 +31,17 @@ def compose_prior(
     placed = {"rotation": pose.rotation, "translation": ground.translation, "focal": ground.focal}
     if pose is ground or (pose.image_size == ground.image_size and pose is base and ground is base):
         placed["translation"] = pose.translation
-    factors = {"expression": expression.expression, "gaze": expression.gaze, "illumination": illumination.illumination, **placed}
+    offset = expression.offset
+    if identity is not None:
+        theirs = torch.lerp(base.offset.mean(0), identity.offset.mean(0), identity_weight)
+        offset = torch.where(_expressive(offset), offset, theirs)
+    factors = {
+        "expression": expression.expression,
+        "gaze": expression.gaze,
+        "offset": offset,
+        "illumination": illumination.illumination,
+        **placed,
+    }
     return ground.replace(
         identity=who,
         **{name: _frames(value, frames, name) for name, value in factors.items()},
@@ -50,6 +61,13 @@ def blend_identity(a: Identity, b: Identity, weight: float) -> Identity:
     if a.embedding is not None and b.embedding is not None:
         embedding = torch.nn.functional.normalize(torch.lerp(a.embedding, b.embedding, weight), dim=-1)
     return Identity(torch.lerp(a.shape, b.shape, weight), albedo, seen, embedding)
+
+
+def _expressive(like: Tensor) -> Tensor:
+    """(478, 1) bool: landmarks of brows, lids and lips, whose offsets belong to the expression; the others' belong to the identity."""
+    mask = torch.zeros(like.shape[-2], 1, dtype=torch.bool, device=like.device)
+    mask[list({*BROWS[0], *BROWS[1], *EYES[0], *EYES[1], *LIPS_OUTER, *LIPS_INNER})] = True
+    return mask
 
 
 def _frames(value: Tensor, frames: int, name: str) -> Tensor:

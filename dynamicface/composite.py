@@ -62,7 +62,7 @@ def is_unchanged(prior: FacePrior) -> bool:
     filmed = prior.filmed
     if prior is filmed:
         return True
-    factors = ("expression", "gaze", "rotation", "translation", "focal", "illumination")
+    factors = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset")
     same = all(torch.equal(getattr(prior, f), getattr(filmed, f)) for f in factors)
     a, b = prior.identity, filmed.identity
     return same and torch.equal(a.shape, b.shape) and (a.albedo is b.albedo or torch.equal(a.albedo, b.albedo))
@@ -89,7 +89,8 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     known = raster.mask[:, None].to(moved.dtype)
     anchored = known * (after.part != _NECK)[:, None]
     flow = _spread(moved, anchored * (1 - hidden), reach)
-    gain = torch.exp(_spread(ratio.clamp_min(1e-3).log(), known, reach))
+    near = F.interpolate(known, reach.shape[-2:], mode="area")
+    gain = torch.exp(_spread(ratio.clamp_min(1e-3).log(), known, reach * (2 * blur(near, 2) - 0.1).clamp(0, 1)))
 
     colour, alpha = _revealed(prior, after, shading[1], hidden)
     if prior.identity is not filmed.identity and prior.identity.albedo is not None:
@@ -204,6 +205,8 @@ def _hidden(before: PosedHead, after: PosedHead, came_from: Tensor) -> Tensor:
     behind = came_from[:, 2] > before.depth[frame, 0, row, column] + 0.006
     turned = raster.gather(before.facing[..., None])[:, 0] < 0.08
     hidden = (other_group | behind | (turned & (group[here] == 0))).to(came_from.dtype)
+    # Ears, scalp and neck are the plate's own hair and collar stretched; only the face itself can be filled from the model.
+    hidden = hidden * torch.maximum(raster.gather(before.head.face_region[:, None])[:, 0], (group[here] > 0).to(hidden.dtype))
     hidden = raster.scatter(hidden[:, None]).permute(0, 3, 1, 2)
     radius = max(1, size // 340)
     opened = F.max_pool2d(-F.max_pool2d(-hidden, 2 * radius + 1, 1, radius), 2 * radius + 1, 1, radius)
@@ -260,15 +263,7 @@ def illumination_texture(plate: Tensor, posed: PosedHead, crop: FaceCrop, size: 
     head = posed.head
     pictures = sample_crops(plate[..., :3], crop.matrix, crop.size)
     radiance, weight = texture.extract(srgb_to_linear(pictures), posed, size)
-    table = texture.atlas(head, size)
     weight = weight * texture.head_region(head, size)
+    weight = weight * texture.skin_likelihood(radiance, weight, head)
     flat = radiance / texture.relative_albedo(head, size).clamp_min(0.2)
-    weight = weight * _plain_skin(flat, weight, table)
     return masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), size // 16)
-
-
-def _plain_skin(flat: Tensor, weight: Tensor, table: texture.Atlas) -> Tensor:
-    """(F, 1, U, U) down-weights texels that are no plain skin (hair, glasses, beard, shadows): far from their surroundings' colour."""
-    local = masked_blur(flat, weight, flat.shape[-1] // 10)
-    distance = (flat.clamp_min(1e-3).log() - local.clamp_min(1e-3).log()).abs().mean(1, keepdim=True)
-    return 1 / (1 + (distance / 0.35) ** 4)

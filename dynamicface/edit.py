@@ -77,11 +77,12 @@ def edit_light(
     if turn:
         lit = light.rotate(lit, rotation_from_euler(turn, 0.0, 0.0).to(lit).expand(len(lit), 3, 3))
     if strength:
+        level = light.frontal_level(lit)
+        key = light.directional(azimuth, elevation, lit)[None, :, None] * (level / light.luminance(level)[:, None])[:, None]
+        key = key / light.luminance(light.frontal_level(key))[:, None, None] * light.luminance(level)[:, None, None]
         ambient = torch.zeros_like(lit)
-        ambient[:, 0] = lit[:, 0]
-        lamp = light.directional(azimuth, elevation, lit)
-        key = lamp[:, None] / lamp[0] * lit[:, :1]  # as bright on average and of the same colour as the filmed light
-        lit = torch.lerp(lit, 0.4 * ambient + 0.8 * key, min(strength, 1)) + max(strength - 1, 0) * 0.5 * key
+        ambient[:, 0] = level / 0.282095
+        lit = torch.lerp(lit, 0.3 * ambient + 0.7 * key, strength)
     tint = lit.new_tensor([2.0 ** (0.45 * warmth), 1.0, 2.0 ** (-0.6 * warmth)])
     tint = tint / light.luminance(tint)
     return prior.replace(illumination=lit * tint * 2.0**exposure)

@@ -21,6 +21,7 @@ from .composite import SwapLook, apply_change, compute_change, illumination_text
 from .conventions import PARTS, linear_to_srgb
 from .filters import blur, sample
 from .images import sample_crops
+from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from .prior import light
 from .prior.camera import crop_screen, image_centre, to_camera, to_screen
 from .prior.geometry import PosedHead, face_crop, pose_head
@@ -29,13 +30,6 @@ from .prior.raster import rasterise
 from .types import FaceCrop, FacePrior
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
-_BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 285, 295, 282, 283, 276))
-_EYES = (
-    (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
-    (362, 398, 384, 385, 386, 387, 388, 466, 263, 249, 390, 373, 374, 380, 381, 382),
-)
-_LIPS_OUTER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
-_LIPS_INNER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 _IRIS_RIM = 12
 _COLOURS = {"brow": (1.0, 0.6, 0.1), "eye": (0.9, 0.9, 0.9), "iris": (0.1, 0.3, 1.0), "lips": (0.9, 0.15, 0.2), "mouth": (0.35, 0.0, 0.1)}
 
@@ -169,8 +163,8 @@ def _band(outer: tuple[int, ...], inner: tuple[int, ...]) -> list[tuple[int, int
 @lru_cache(maxsize=1)
 def _expression_triangles() -> tuple[Tensor, Tensor]:
     """Triangles (T, 4) over 478 landmarks and the iris rims with their layer, and colours (T, 3). Eyes come first."""
-    shapes = [("eye", 1, [t for e in _EYES for t in _fan(e)]), ("brow", 1, [t for b in _BROWS for t in _fan(b)])]
-    shapes += [("mouth", 1, _fan(_LIPS_INNER)), ("lips", 3, _band(_LIPS_OUTER, _LIPS_INNER))]
+    shapes = [("eye", 1, [t for e in EYES for t in _fan(e)]), ("brow", 1, [t for b in BROWS for t in _fan(b)])]
+    shapes += [("mouth", 1, _fan(LIPS_INNER)), ("lips", 3, _band(LIPS_OUTER, LIPS_INNER))]
     irises = []
     for side in range(2):
         hub = 478 + side * (_IRIS_RIM + 1)
@@ -183,4 +177,4 @@ def _expression_triangles() -> tuple[Tensor, Tensor]:
 
 def _eye_count() -> int:
     """How many of the expression triangles are eye openings."""
-    return sum(len(_fan(e)) for e in _EYES)
+    return sum(len(_fan(e)) for e in EYES)

@@ -52,6 +52,7 @@ class FacePrior:
     translation: Tensor  # (F, 3) metres
     focal: Tensor  # (F,) px of the plate
     illumination: Tensor  # (F, 9, 3)
+    offset: Tensor  # (F, 478, 3) metres, model space: where the landmarks were seen beside the fitted model
     confidence: Tensor  # (F,) 0..1
     image_size: tuple[int, int]  # (H, W) of the plate
     background: Filmed | None = None

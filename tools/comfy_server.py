@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
+BASE = CACHE / "base"
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
@@ -38,7 +39,7 @@ class ComfyServer:
 
     def __enter__(self) -> ComfyServer:
         accelerator = json.loads((VENV / "dynamicface-setup.json").read_text())["accelerator"]
-        command = [str(PYTHON), str(CACHE / "comfyui" / "main.py"), "--port", str(self.port), "--base-directory", str(CACHE / "base")]
+        command = [str(PYTHON), str(CACHE / "comfyui" / "main.py"), "--port", str(self.port), "--base-directory", str(BASE)]
         command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", *(["--cpu"] if accelerator == "cpu" else [])]
         output = self.log.open("wb") if self.quiet else None
         environment = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"), "PYTHONUTF8": "1"}

@@ -13,7 +13,7 @@ from ..errors import WeightsError
 from ..types import FacePrior, Identity
 
 SCHEMA = "dynamicface.prior.1"
-_PER_FRAME = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "confidence")
+_PER_FRAME = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset", "confidence")
 _IDENTITY = ("shape", "albedo", "albedo_weight", "embedding")
 
 

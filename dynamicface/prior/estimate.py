@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..conventions import srgb_to_linear
@@ -13,15 +14,17 @@ from ..images import sample_crops
 from ..types import FacePrior, FaceTrack, Filmed, Identity
 from . import texture
 from .camera import euler_from_rotation, image_centre
-from .fit import FitSettings, LandmarkFit, fit_landmarks
+from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
 from .geometry import face_crop, pose_head
 from .head import HeadModel
 
 _IDENTITY_FRAMES = 8  # frames that decide a clip's identity
 _TEXTURE_FRAMES = 4
+_EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known the expression may follow the landmarks closely
 _CHUNK = 64
 _TEXTURE_CROP = 512
 _LIGHT_TEXTURE = 128
+_OFFSET_LIMIT = 6e-3  # metres
 
 
 def default_focal(track: FaceTrack) -> Tensor:
@@ -63,6 +66,7 @@ def fit_prior(
         translation=fit.translation[0],
         focal=focal,
         illumination=_white_light(fit.expression[0]),
+        offset=landmark_offset(fit, landmarks, head, focal),
         confidence=_confidence(fit, track.presence),
         image_size=tuple(track.image_size),
     )
@@ -82,18 +86,30 @@ def _fit_frames(
 ) -> LandmarkFit:
     centre = image_centre(image_size, landmarks)
     frames = len(landmarks)
-    if frames <= _IDENTITY_FRAMES and shared:
-        return fit_landmarks(landmarks[None], head, focal[None], centre, weight=presence[None], settings=settings)
     deciding = _best_frames(landmarks, presence, _IDENTITY_FRAMES) if shared else torch.zeros(1, dtype=torch.long)
     who = fit_landmarks(landmarks[None, deciding], head, focal[None, deciding], centre, weight=presence[None, deciding], settings=settings)
     parts = [
-        fit_landmarks(landmarks[None, s], head, focal[None, s], centre, shape=who.shape, settings=settings)
+        fit_landmarks(landmarks[None, s], head, focal[None, s], centre, shape=who.shape, settings=settings or _EXPRESSIVE)
         for s in torch.arange(frames).split(_CHUNK)
     ]
     joined = {
         k: torch.cat([getattr(p, k) for p in parts], 1) for k in ("expression", "rotation", "translation", "gaze", "projected", "error")
     }
     return LandmarkFit(who.shape, **joined)
+
+
+def landmark_offset(fit: LandmarkFit, landmarks: Tensor, head: HeadModel, focal: Tensor) -> Tensor:
+    """Residuals of one person's fit as metres in model space (F, 478, 3), parallel to the picture; 0 for points that face away.
+
+    Points that slide over the surface (contour, large sigma) are no evidence of shape and stay 0.
+    """
+    residual = (landmarks - fit.projected[0]) * landmarks.new_tensor([1.0, -1.0])
+    depth = -fit.translation[0, :, 2]
+    offset = F.pad(residual * (depth / focal)[:, None, None], (0, 1)) @ fit.rotation[0]
+    facing = (landmark_normals(head) @ fit.rotation[0].mT)[..., 2]
+    trust = ((facing - 0.1) / 0.4).clamp(0, 1) * ((5e-3 - head.landmark_sigma) / 2e-3).clamp(0, 1)
+    trust[:, MESH:] = 0
+    return offset * trust[..., None] * (_OFFSET_LIMIT / offset.norm(dim=-1, keepdim=True).clamp_min(_OFFSET_LIMIT))
 
 
 def _best_frames(landmarks: Tensor, presence: Tensor, count: int) -> Tensor:
@@ -104,7 +120,7 @@ def _best_frames(landmarks: Tensor, presence: Tensor, count: int) -> Tensor:
     left, right = (nose - landmarks[:, 234]).norm(dim=-1), (nose - landmarks[:, 454]).norm(dim=-1)
     frontal = torch.minimum(left, right) / torch.maximum(left, right).clamp_min(1e-6)
     score = presence * frontal * (1 - (mouth / eyes.clamp_min(1e-6)).clamp(0, 0.9)) * (eyes / eyes.max().clamp_min(1e-6))
-    bins = torch.arange(len(score), device=score.device).tensor_split(count)
+    bins = torch.arange(len(score), device=score.device).tensor_split(min(count, len(score)))
     return torch.stack([b[score[b].argmax()] for b in bins])
 
 
@@ -129,6 +145,7 @@ def _with_light_and_albedo(
     order = prior.confidence.argsort(descending=True) if shared else torch.arange(frames)
     chosen = order[: _TEXTURE_FRAMES if shared else 1].sort().values
     radiance, weight, normal = _textures(prior, plate, head, size, chosen)
+    weight = weight * texture.skin_likelihood(radiance, weight, head)
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights = []
@@ -154,7 +171,7 @@ def _textures(prior: FacePrior, plate: Tensor, head: HeadModel, size: int, index
 
 def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
     """The prior of some of its frames."""
-    per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "confidence")
+    per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset", "confidence")
     background = prior.background
     if background is not None:
         background = Filmed(background.plate[index], select_frames(background.prior, index))

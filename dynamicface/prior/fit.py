@@ -10,6 +10,7 @@ Unusual here:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .camera import rotation_from_vector
 from .head import HeadModel
+from .raster import vertex_normals
 
 MESH = 468  # landmarks of the mesh; the ten after them are the irises
 OUTER_EYES = (33, 263)
@@ -28,8 +30,8 @@ class FitSettings:
     """Weights of the fit. Sigmas are standard deviations of what the data may do."""
 
     iterations: int = 12
-    shape_sigma: float = 0.45  # of shape coefficients, in their own unit variance
-    expression_sigma: float = 0.2
+    shape_sigma: float = 1.0  # of shape coefficients, in their own unit variance
+    expression_sigma: float = 0.12
     expression_limit: float = 1.2
     landmark_sigma_scale: float = 1.0  # landmark errors are correlated: raise it to trust the priors more
     outlier: float = 3.0  # Cauchy scale in landmark sigmas
@@ -56,6 +58,13 @@ def landmark_bases(head: HeadModel) -> tuple[Tensor, Tensor, Tensor]:
         return (points[..., head.landmark_index, :] * head.landmark_weight[..., None]).sum(-2)
 
     return at(head.template) + head.landmark_bias, at(head.shape_basis), at(head.expression_basis)
+
+
+@lru_cache(maxsize=4)
+def landmark_normals(head: HeadModel) -> Tensor:
+    """(478, 3) unit surface normals of the mean head at its landmarks."""
+    normal = vertex_normals(head.template[None], head.faces)[0]
+    return F.normalize((normal[head.landmark_index] * head.landmark_weight[..., None]).sum(1), dim=-1)
 
 
 def fit_landmarks(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..conventions import PARTS
 from ..types import FaceCrop, FacePrior
 from .camera import crop_screen, image_centre, to_camera, to_screen
+from .fit import MESH
 from .head import HeadModel
 from .raster import Raster, rasterise, vertex_normals
 
+_OFFSET_SIGMA = 5e-3  # metres, about half the distance between landmarks
+_RIGID = ("eye_left", "eye_right", "teeth", "tongue", "inner_mouth")
 CROP_METRES = 0.34
 """Side of the working crop at the face's depth: the head with its hair line and room for the plate to follow."""
 CROP_CENTRE = (0.0, -0.015, 0.0)
@@ -56,10 +60,28 @@ class PosedHead:
         return (self.normal * F.normalize(-self.camera, dim=-1)).sum(-1)
 
 
+@lru_cache(maxsize=4)
+def offset_field(head: HeadModel) -> Tensor:
+    """(V, 478) weights that carry offsets of landmarks to the mesh: a normalised Gaussian that fades away from the landmarks.
+
+    Distances are taken with the mouth open, so that the upper lip does not pull the lower one.
+    """
+    open_mouth = torch.zeros(len(head.expression_names), device=head.template.device)
+    if "jawOpen" in head.expression_names:
+        open_mouth[head.expression_names.index("jawOpen")] = 0.8
+    vertices = head.vertices(head.template.new_zeros(len(head.shape_basis)), open_mouth)
+    points = head.landmarks(vertices)[:MESH]
+    near = torch.exp(-0.5 * (torch.cdist(vertices, points) / _OFFSET_SIGMA) ** 2)
+    weight = near / (near.sum(1, keepdim=True) + 0.3)
+    movable = torch.ones(len(vertices), dtype=torch.bool, device=vertices.device)
+    for part in _RIGID:
+        movable[head.faces[head.part == PARTS.index(part)].unique()] = False
+    return F.pad(weight * movable[:, None], (0, head.landmark_index.shape[0] - MESH))
+
+
 def pose_head(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> PosedHead:
     """Put the prior's head into the crops."""
-    frames = len(prior)
-    vertices = head.vertices(prior.identity.shape.expand(frames, -1), prior.expression, prior.gaze)
+    vertices = head.vertices(prior.identity.shape[None], prior.expression, prior.gaze) + offset_field(head) @ prior.offset
     camera = to_camera(vertices, prior.rotation, prior.translation)
     screen = to_screen(camera, prior.focal, image_centre(prior.image_size, camera))
     return PosedHead(camera, crop_screen(screen, crop.matrix), head, crop.size)

@@ -77,6 +77,15 @@ def directional(azimuth: float, elevation: float, like: Tensor) -> Tensor:
     return basis(direction) * math.pi * like.new_tensor(_COSINE_LOBE)
 
 
+def frontal_level(illumination: Tensor) -> Tensor:
+    """Mean shading (F, 3) of what faces the camera: the exposure a face in this light has."""
+    z = illumination.new_tensor([1.0, 0.9, 0.75, 0.6])
+    ring = torch.arange(8, dtype=z.dtype, device=z.device) * (math.pi / 4)
+    r = (1 - z * z).sqrt()[:, None]
+    normal = torch.stack([r * ring.cos(), r * ring.sin(), z[:, None].expand(-1, 8)], -1).view(-1, 3)
+    return (basis(normal) @ illumination).mean(1)
+
+
 def key_direction(illumination: Tensor) -> Tensor:
     """The dominant direction of the light (F, 3), from the linear band of its luminance."""
     band = torch.einsum("fkc,c->fk", illumination[:, 1:4], illumination.new_tensor(_LUMINANCE))

@@ -79,6 +79,32 @@ def extract(crops: Tensor, posed: PosedHead, size: int, mask: Tensor | None = No
     return table.scatter(colour.mT), table.scatter(weight[..., None])
 
 
+def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
+    """(F, 1, U, U) 1 on skin, towards 0 where hair, a hat or a strap lies over the border of the face.
+
+    Inside (cheeks, nose, mouth) nothing is judged; towards the hair line a texel is compared with that inner skin continued outwards.
+    radiance (F, 3, U, U) linear, weight (F, 1, U, U) as :func:`extract` returns them.
+    """
+    inner = inner_face(head, radiance.shape[-1])
+    logs = radiance.clamp_min(2e-3).log()
+    known = (weight * inner).clamp(0, 0.99)
+    expected = fill_holes(masked_blur(logs, known, max(radiance.shape[-1] // 40, 1)), known)
+    smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
+    distance = (smooth - expected).abs().mean(1, keepdim=True)
+    likely = 1 / (1 + (distance / 0.5) ** 6)
+    return likely + (1 - likely) * inner
+
+
+@lru_cache(maxsize=8)
+def inner_face(head: HeadModel, size: int) -> Tensor:
+    """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from below the brows to the chin."""
+    region = head_region(head, size)[None]
+    middle = ((masked_blur(region, torch.ones_like(region), size // 20) - 0.75) / 0.2).clamp(0, 1)
+    table = atlas(head, size)
+    height = table.scatter(table.gather(head.template[None, :, 1:2]))
+    return middle * ((0.012 - height) / 0.01).clamp(0, 1)
+
+
 def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
     """Fill unseen texels from the mirrored side where that was seen, else smoothly from the surroundings.
 

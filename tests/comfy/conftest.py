@@ -1,106 +1,11 @@
-"""Genuine ComfyUI inside the test process: its own validator and executor, no HTTP. Booted once per session."""
+"""One ComfyUI for the whole test session."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-COMFYUI = ROOT / ".cache" / "comfyui"
-BASE = ROOT / ".cache" / "base"
-
-
-class ComfyError(AssertionError):
-    """The prompt was refused or a node failed; the message is ComfyUI's own."""
-
-
-@dataclass
-class Comfy:
-    """A booted ComfyUI."""
-
-    loop: asyncio.AbstractEventLoop
-    server: Any
-    execution: Any
-    nodes: dict[str, type]  # class type -> node class
-    boot_log: str
-    folders: dict[str, Path]  # input, output, temp
-    events: list[tuple[str, dict]] = field(default_factory=list)  # of the last run
-
-    def __post_init__(self) -> None:
-        self.server.send_sync = lambda event, data, sid=None: self.events.append((event, data))
-        cache = {"lru": 0, "ram": 1.0, "ram_inactive": 1.0}
-        self.executor = self.execution.PromptExecutor(self.server, cache_type=self.execution.CacheType.CLASSIC, cache_args=cache)
-
-    def validate(self, prompt: dict) -> list[str]:
-        """Node ids of the outputs that will run; raises ComfyError where ComfyUI would answer 400."""
-        valid, error, outputs, node_errors = self.loop.run_until_complete(self.execution.validate_prompt("test", prompt, None))
-        if not valid or node_errors:
-            raise ComfyError(f"{error} {node_errors}")
-        return outputs
-
-    def run(self, prompt: dict) -> dict[str, dict]:
-        """Execute an API-format prompt; the UI outputs by node id."""
-        outputs = self.validate(prompt)
-        self.events.clear()
-        self.loop.run_until_complete(self.executor.execute_async(prompt, "test", {"client_id": "test"}, outputs))
-        if not self.executor.success:
-            raise ComfyError(next(data["exception_message"] for event, data in self.executor.status_messages if event == "execution_error"))
-        return self.executor.history_result["outputs"]
-
-    def executed(self) -> set[str]:
-        """Ids of the nodes that really ran in the last prompt, not those whose cached output was reused."""
-        return {data["node"] for event, data in self.events if event == "executing" and data.get("node")}
+from comfy_in_process import Comfy, boot
 
 
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Comfy:
-    if not (COMFYUI / "main.py").is_file():
-        pytest.fail("ComfyUI is not set up: run `python dev.py setup` (or `python dev.py test`) first.")
-    folders = {kind: tmp_path_factory.mktemp(f"comfy_{kind}") for kind in ("input", "output", "temp")}
-    arguments = ["--cpu", "--base-directory", str(BASE), "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
-    for kind, folder in folders.items():
-        arguments += [f"--{kind}-directory", str(folder)]
-    sys.argv = ["main.py", *arguments]
-    sys.path.insert(0, str(COMFYUI))
-
-    # The order matters: nodes.py puts comfy/ on sys.path, and the utils.py in there would shadow the package utils.
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import utils.extra_config  # noqa: F401
-    import execution  # isort: skip
-    import folder_paths  # isort: skip
-    import nodes  # isort: skip
-    import server  # isort: skip
-
-    for kind, folder in folders.items():  # main.py does this from the arguments
-        getattr(folder_paths, f"set_{kind}_directory")(str(folder))
-
-    log = _LogText()
-    logging.getLogger().addHandler(log)
-    logging.getLogger().setLevel(logging.INFO)
-
-    async def boot():
-        prompt_server = server.PromptServer(asyncio.get_running_loop())  # never started; routes can be registered
-        await nodes.init_extra_nodes(init_custom_nodes=True, init_api_nodes=False)
-        return prompt_server
-
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    prompt_server = loop.run_until_complete(boot())
-    return Comfy(loop, prompt_server, execution, nodes.NODE_CLASS_MAPPINGS, "\n".join(log.lines), folders)
-
-
-class _LogText(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.INFO)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
+    return boot({kind: tmp_path_factory.mktemp(f"comfy_{kind}") for kind in ("input", "output", "temp")})

@@ -1,0 +1,137 @@
+"""Promises of the graph, run by ComfyUI's own executor on a real photograph."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from comfy_in_process import ComfyError
+from PIL import Image, ImageChops
+
+STATIONS = {"1": "LoadImage", "2": "DynamicFace_TrackFaces", "3": "DynamicFace_FitPrior"}
+
+
+def node(kind: str, **inputs) -> dict:
+    return {"class_type": kind, "inputs": inputs}
+
+
+def graph(image: str, editor: dict, **more: dict) -> dict:
+    """Photograph -> track -> fit -> editor -> composite -> preview."""
+    return {
+        "1": node("LoadImage", image=image),
+        "2": node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
+        "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=512),
+        "4": editor,
+        "5": node("DynamicFace_Composite", prior=["4", 0]),
+        "6": node("PreviewImage", images=["5", 0]),
+        **more,
+    }
+
+
+def smile(amount: float) -> dict:
+    return node("DynamicFace_EditExpression", prior=["3", 0], intensity=1.0, smile=amount)
+
+
+@pytest.fixture(scope="module")
+def portrait(comfy, media) -> str:
+    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
+    return "portrait.png"
+
+
+def picture(comfy, outputs: dict, node_id: str) -> Image.Image:
+    return Image.open(comfy.folders["temp"] / outputs[node_id]["images"][0]["filename"]).convert("RGB")
+
+
+NEUTRAL = {
+    "expression": node("DynamicFace_EditExpression", prior=["3", 0], intensity=1.0, smile=0.0, jawOpen=0.0),
+    "pose": node("DynamicFace_EditPose", prior=["3", 0], yaw=0.0, pitch=0.0, roll=0.0),
+    "identity": node("DynamicFace_EditIdentity", prior=["3", 0], exaggerate=0.0),
+    "light": node("DynamicFace_EditLight", prior=["3", 0], strength=0.0, azimuth=45.0, elevation=30.0, warmth=0.0, exposure=0.0, turn=0.0),
+    "compose": node("DynamicFace_ComposePrior", base=["3", 0], identity_weight=1.0),
+}
+
+
+@pytest.mark.parametrize("editor", NEUTRAL.values(), ids=NEUTRAL)
+def test_neutral_dials_return_the_plate(comfy, portrait, editor):
+    outputs = comfy.run(graph(portrait, editor))
+    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+    assert ImageChops.difference(picture(comfy, outputs, "6"), plate).getbbox() is None
+
+
+def test_a_dial_changes_the_face_and_only_the_face(comfy, portrait):
+    outputs = comfy.run(graph(portrait, smile(0.8)))
+    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+    left, _, right, bottom = ImageChops.difference(picture(comfy, outputs, "6"), plate).getbbox()
+    assert 110 < left < right < 350 and bottom < 340  # the astronaut's head and the hair around it, of 512 x 512
+
+
+def test_moving_a_dial_does_not_detect_or_fit_again(comfy, portrait):
+    comfy.run(graph(portrait, smile(0.3)))
+    comfy.run(graph(portrait, smile(0.6)))
+    assert not comfy.executed() & STATIONS.keys()
+    assert {"4", "5", "6"} <= comfy.executed()
+
+
+def test_progress_and_preview_are_shown(comfy, portrait):
+    comfy.run(graph(portrait, smile(0.45)))
+    states = [data["nodes"]["5"] for event, data in comfy.events if event == "progress_state" and "5" in data["nodes"]]
+    assert any(state["value"] == state["max"] for state in states)
+
+
+def test_stop_button(comfy, portrait):
+    """Pressed after the first window of frames of the composite, the shot stops there."""
+    import comfy.model_management as mm
+
+    shot = graph(portrait, smile(0.55), **{"9": node("RepeatImageBatch", image=["1", 0], amount=20)})
+    shot["2"]["inputs"]["images"] = shot["3"]["inputs"]["images"] = ["9", 0]
+    seen = []
+
+    def press_stop(event: str, data: dict) -> None:
+        state = data["nodes"].get("5") if event == "progress_state" else None
+        if state and 0 < state["value"] < state["max"]:
+            seen.append(state["value"])
+            mm.interrupt_current_processing(True)
+
+    comfy.on_event = press_stop
+    try:
+        with pytest.raises(ComfyError, match="execution_interrupted"):
+            comfy.run(shot)
+    finally:
+        comfy.on_event = None
+        mm.interrupt_current_processing(False)
+    assert seen and "6" not in comfy.executed()
+
+
+def test_no_face_is_a_sentence(comfy):
+    Image.new("RGB", (320, 240), (90, 120, 150)).save(comfy.folders["input"] / "wall.png")
+    with pytest.raises(ComfyError, match="face") as failure:
+        comfy.run(graph("wall.png", smile(0.5)))
+    assert "Traceback" not in str(failure.value) and str(failure.value).strip().endswith(".")
+
+
+def test_dial_beyond_its_range_is_refused(comfy, portrait):
+    with pytest.raises(ComfyError, match="bigger than max"):
+        comfy.validate(graph(portrait, smile(3.0)))
+
+
+def test_core_face_landmarks_are_accepted_and_emitted(comfy, portrait):
+    """A track rebuilt from the core dictionary that we emit leads to the same picture."""
+    direct = comfy.run(graph(portrait, smile(0.5)))
+    again = graph(portrait, smile(0.5))
+    again["7"] = again["2"]
+    again["2"] = node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5, face_landmarks=["7", 1])
+    rebuilt = comfy.run(again)
+    difference = ImageChops.difference(picture(comfy, direct, "6"), picture(comfy, rebuilt, "6"))
+    assert max(high for _, high in difference.getextrema()) <= 2
+
+
+def test_shortcut_equals_the_graph(comfy, portrait):
+    long_way = comfy.run(graph(portrait, smile(0.7)))
+    short = {
+        "1": node("LoadImage", image=portrait),
+        "2": node(
+            "DynamicFace_Expression", images=["1", 0], intensity=1.0, yaw=0.0, pitch=0.0, roll=0.0, choose="largest", index=0, smile=0.7
+        ),
+        "6": node("PreviewImage", images=["2", 0]),
+    }
+    assert ImageChops.difference(picture(comfy, comfy.run(short), "6"), picture(comfy, long_way, "6")).getbbox() is None

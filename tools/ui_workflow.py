@@ -1,0 +1,46 @@
+"""Turn a workflow as the browser stores it (UI format, version 0.4) into the prompt the server runs (API format).
+
+What the frontend does in `graphToPrompt`, for the workflows of this repository: widget values are stored by position, in the order of
+the node's inputs as /object_info gives them (required, then optional); an integer with control_after_generate has a second value behind
+it; a link overrides its input. Muted and bypassed nodes and subgraphs are refused with a sentence, notes are left out.
+"""
+
+from __future__ import annotations
+
+WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTES = {"Note", "MarkdownNote"}
+
+
+def widget_names(node_info: dict) -> list[str]:
+    """Names of a node type's widgets in the order of `widgets_values`; "" for a value that is no input of the server's node."""
+    names = []
+    for kind in ("required", "optional"):
+        for name in node_info["input_order"].get(kind, []):
+            io_type, *rest = node_info["input"][kind][name]
+            options = rest[0] if rest else {}
+            if (isinstance(io_type, list) or io_type in WIDGET_TYPES) and not options.get("forceInput"):
+                names.append(name)
+                if options.get("control_after_generate") or (io_type == "INT" and name in ("seed", "noise_seed")):
+                    names.append("")
+    return names
+
+
+def to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
+    """API-format prompt. Raises ValueError with the node's id and type where the workflow does not fit the server's nodes."""
+    source = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    prompt = {}
+    for node in workflow["nodes"]:
+        where = f"node {node['id']} ({node['type']})"
+        if node["type"] in NOTES:
+            continue
+        if node["type"] not in object_info:
+            raise ValueError(f"{where}: the server has no such node.")
+        if node.get("mode", 0) != 0:
+            raise ValueError(f"{where}: muted and bypassed nodes are not converted.")
+        names, values = widget_names(object_info[node["type"]]), node.get("widgets_values") or []
+        if len(values) < len(names):
+            raise ValueError(f"{where}: {len(values)} widget values stored, the server's node has {len(names)} ({', '.join(names)}).")
+        inputs = {name: value for name, value in zip(names, values, strict=False) if name}
+        inputs |= {slot["name"]: source[slot["link"]] for slot in node.get("inputs", []) if slot.get("link") is not None}
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node.get("title", node["type"])}}
+    return prompt
