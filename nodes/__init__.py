@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-NODES: tuple[type[io.ComfyNode], ...] = ()
+from .edit import EditExpression, EditIdentity, EditLight, EditPose
+from .guides import Composite, PasteBack, RenderGuides, RenderPrior
+from .prior import ComposePrior, FitPrior
+from .shortcuts import Expression, Swap
+from .track import TrackFaces
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    *(TrackFaces, FitPrior, ComposePrior),
+    *(EditExpression, EditPose, EditIdentity, EditLight),
+    *(Composite, RenderGuides, RenderPrior, PasteBack),
+    *(Expression, Swap),
+)
 
 
 class DynamicFaceExtension(ComfyExtension):

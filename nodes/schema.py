@@ -30,12 +30,11 @@ def advanced(field: io.Input) -> io.Input:
 
 
 def slider(
-    name: str, low: float, high: float, tooltip: str, *, default: float = 0.0, step: float = 0.01, label: str | None = None
+    name: str, low: float, high: float, tooltip: str, *, default: float = 0.0, step: float = 0.01, optional: bool = False
 ) -> io.Input:
     """A float dial; `default` is the neutral position."""
     return io.Float.Input(
         name,
-        display_name=label,
         default=default,
         min=low,
         max=high,
@@ -43,5 +42,5 @@ def slider(
         round=0.001,
         display_mode=io.NumberDisplay.slider,
         tooltip=tooltip,
-        optional=False,
+        optional=optional,
     )

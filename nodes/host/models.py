@@ -1,0 +1,89 @@
+"""The library's networks and tensors under ComfyUI's memory management."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from typing import Any, TypeVar
+
+import comfy.model_management as mm
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...dynamicface.perception import Perception
+from ...dynamicface.prior.head import HeadModel
+
+T = TypeVar("T")
+
+_WORKING_SPACE = 4  # memory of a step over the memory of its inputs
+
+
+@cache
+def _perception() -> tuple[Perception, ModelPatcher]:
+    """The networks in main memory and the patcher through which ComfyUI moves them. Small, so they move together."""
+    networks = Perception.load(device="cpu")
+    module = nn.ModuleDict({field.name: getattr(networks, field.name) for field in fields(networks)})
+    return networks, ModelPatcher(module, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+
+
+def perception() -> Perception:
+    """The perception networks, loaded onto ComfyUI's device for the work that follows."""
+    networks, patcher = _perception()
+    mm.load_models_gpu([patcher])
+    return networks
+
+
+@cache
+def _head(device: torch.device) -> HeadModel:
+    return HeadModel.load().to(device)
+
+
+def head_model() -> HeadModel:
+    """The embedded head on ComfyUI's device. Plain arrays of a few megabytes, kept: nothing to offload."""
+    return _head(mm.get_torch_device())
+
+
+def to_working_device(value: T) -> T:
+    """A tensor or library object on the device ComfyUI computes on; room for it is made there first."""
+    device = mm.get_torch_device()
+    if device.type != "cpu":
+        mm.free_memory(_WORKING_SPACE * _bytes(value, set()), device)
+    return _move(value, device, {})
+
+
+def to_graph_device(value: T, *unchanged: tuple[Tensor, Tensor]) -> T:
+    """A tensor or library object where ComfyUI keeps values between nodes.
+
+    unchanged: pairs (working copy, the graph's own tensor); the graph's own stands in for the copy, so a plate is never held twice.
+    """
+    return _move(value, mm.intermediate_device(), {id(working): original for working, original in unchanged})
+
+
+def _bytes(value: Any, seen: set[int]) -> int:
+    """Size of all tensors in a value, each counted once."""
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, tuple):
+        return sum(_bytes(item, seen) for item in value)
+    return sum(_bytes(getattr(value, field.name), seen) for field in fields(value)) if is_dataclass(value) else 0
+
+
+def _move(value: Any, device: torch.device, moved: dict[int, Any]) -> Any:
+    """Copy to a device; what was one object (an identity shared by two priors) stays one, what need not move is returned itself."""
+    if id(value) in moved:
+        return moved[id(value)]
+    result = value
+    if isinstance(value, Tensor):
+        result = value.to(device)
+    elif isinstance(value, tuple) and any(is_dataclass(item) or isinstance(item, Tensor) for item in value):
+        result = tuple(_move(item, device, moved) for item in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        changes = {field.name: _move(getattr(value, field.name), device, moved) for field in fields(value)}
+        if any(changes[name] is not getattr(value, name) for name in changes):
+            result = replace(value, **changes)
+    moved[id(value)] = result
+    return result

@@ -1,0 +1,276 @@
+"""Write workflows/*.json (and, with --thumbnails A B, their pictures) from the descriptions below.
+
+The descriptions name nodes, sockets and the few values that matter; positions of sockets, the order of widget values and the defaults
+come from the running ComfyUI's /object_info, so the files always fit the nodes:
+
+    python tools/build_workflows.py
+    python tools/build_workflows.py --thumbnails portrait_a.png portrait_b.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from comfy_server import BASE, ROOT, ComfyServer
+from PIL import Image, ImageOps
+from ui_workflow import WIDGET_TYPES, to_api, widget_names
+
+WORKFLOWS = ROOT / "workflows"
+WIDTH, ROW, TITLE = 300, 24, 40
+PICTURE = 300  # height of a node's picture
+THUMBNAIL = 384
+
+
+class Graph:
+    """A workflow under construction. Nodes stand in columns, from left to right in the order of work."""
+
+    def __init__(self, object_info: dict[str, dict]) -> None:
+        self.info, self.nodes, self.links = object_info, [], []
+        self.x, self.y = 40, 100
+
+    def column(self, width: int = WIDTH) -> None:
+        """Start the next column."""
+        self.x, self.y = self.x + self.width() + 60, 100
+
+    def width(self) -> int:
+        return max((node["size"][0] for node in self.nodes if node["pos"][0] == self.x), default=WIDTH)
+
+    def note(self, text: str, height: int = 200) -> None:
+        """A note in the first column, in Markdown."""
+        self._place({"type": "MarkdownNote", "title": "Read me", "widgets_values": [text], "inputs": [], "outputs": []}, [360, height])
+
+    def add(self, kind: str, title: str | None = None, picture: bool = False, values: dict | None = None, **inputs) -> dict:
+        """A node; inputs are (node, output name), values the widgets that differ from their defaults."""
+        info = self.info[kind]
+        fields = {
+            name: (section, *info["input"][section][name]) for section in info["input_order"] for name in info["input_order"][section]
+        }
+        unknown = (set(inputs) | set(values or {})) - set(fields)
+        if unknown:
+            raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
+        widgets = widget_names(info)
+        node = {
+            "type": kind,
+            "title": title or info["display_name"],
+            "inputs": [
+                {"name": name, "type": io_type, "link": None, **({"shape": 7} if section == "optional" else {})}
+                for name, (section, io_type, *_) in fields.items()
+                if not isinstance(io_type, list) and io_type not in WIDGET_TYPES
+            ],
+            "outputs": [
+                {"name": name, "type": io_type, "links": []} for name, io_type in zip(info["output_name"], info["output"], strict=True)
+            ],
+            "properties": {"Node name for S&R": kind},
+            "widgets_values": [(values or {}).get(name, _default(fields[name])) if name else "fixed" for name in widgets],
+        }
+        if kind == "LoadImage":
+            node["widgets_values"].append("image")  # the upload button stores a value, too
+        shown = sum(not _options(fields[name]).get("advanced") for name in widgets if name)
+        height = TITLE + ROW * (max(len(node["inputs"]), len(node["outputs"])) + shown)
+        self._place(node, [WIDTH, height + (PICTURE if picture or kind in ("LoadImage", "PreviewImage", "SaveImage") else 0)])
+        for name, (source, output) in inputs.items():
+            self._link(source, output, node, name)
+        return node
+
+    def _place(self, node: dict, size: list[int]) -> None:
+        index = len(self.nodes)
+        self.nodes.append({"id": index + 1, **node, "pos": [self.x, self.y], "size": size, "flags": {}, "order": index, "mode": 0})
+        node["id"] = index + 1
+        self.y += size[1] + 60
+
+    def _link(self, source: dict, output: str, target: dict, name: str) -> None:
+        out = next(i for i, slot in enumerate(source["outputs"]) if slot["name"] == output)
+        into = next(i for i, slot in enumerate(target["inputs"]) if slot["name"] == name)
+        link = len(self.links) + 1
+        self.links.append([link, source["id"], out, target["id"], into, source["outputs"][out]["type"]])
+        source["outputs"][out]["links"].append(link)
+        target["inputs"][into]["link"] = link
+
+    def workflow(self) -> dict:
+        return {
+            "id": "00000000-0000-0000-0000-000000000000",
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": [],
+            "config": {},
+            "extra": {"ds": {"scale": 0.7, "offset": [0, 0]}},
+            "version": 0.4,
+        }
+
+
+def _options(field: tuple) -> dict:
+    return field[2] if len(field) > 2 else {}
+
+
+def _default(field: tuple):
+    if "default" in _options(field):
+        return _options(field)["default"]
+    choices = field[1] if isinstance(field[1], list) else _options(field).get("options")
+    return choices[0] if choices else ""
+
+
+# --- the workflows ------------------------------------------------------------------------------------------------------
+
+A, B = {"image": "portrait_a.png"}, {"image": "portrait_b.png"}
+
+
+def _fitted(g: Graph, photo: dict, name: str) -> dict:
+    """Track and fit a photograph, in one column."""
+    track = g.add("DynamicFace_TrackFaces", f"Track Faces {name}".strip(), images=(photo, "IMAGE"))
+    return g.add("DynamicFace_FitPrior", f"Fit 3D Prior {name}".strip(), images=(photo, "IMAGE"), track=(track, "track"))
+
+
+def edit_an_expression(g: Graph) -> None:
+    g.note(
+        "## Edit an expression\nChoose a photograph, move the dials of **Edit Expression**, queue. Only the face changes; with "
+        "every dial at 0 and intensity at 1 the picture comes back identical to the bit.\n\nTracking and fitting are cached: "
+        "moving a dial does not run them again. ARKit's 52 channels are under *Show advanced inputs* (or right click > *Show "
+        "Advanced*)."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.7, "brows_up": 0.3})
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    g.add("DynamicFace_RenderPrior", "The 3D head", picture=True, prior=(edited, "prior"))
+    g.column()
+    g.add("SaveImage", "Edited", images=(result, "image"), values={"filename_prefix": "DynamicFace/expression"})
+
+
+def swap_a_face(g: Graph) -> None:
+    g.note(
+        "## Swap a face\nThe person of **Source** appears in **Target**, with the target's expression, head pose, light and "
+        "background. Use it with the consent of the people shown.\n\nFor several people in the target set *choose* (Show "
+        "advanced inputs). To mix single factors instead, see the workflow *compose five factors*."
+    )
+    source = g.add("LoadImage", "Source: this person", values=A)
+    target = g.add("LoadImage", "Target: in this picture", values=B)
+    g.column()
+    swap = g.add("DynamicFace_Swap", source=(source, "IMAGE"), target=(target, "IMAGE"))
+    g.column()
+    g.add("SaveImage", "Swapped", images=(swap, "image"), values={"filename_prefix": "DynamicFace/swap"})
+    mask = g.add("MaskToImage", mask=(swap, "mask"))
+    g.add("PreviewImage", "What changed", images=(mask, "IMAGE"))
+
+
+def relight(g: Graph) -> None:
+    g.note(
+        "## Relight\n**Edit Light** fades from the filmed light to a key light that you place: *azimuth* 90 is the viewer's "
+        "right, *elevation* 90 is overhead. *turn* rotates the filmed light itself."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    values = {"strength": 0.8, "azimuth": 70.0, "elevation": 20.0, "warmth": 0.3}
+    edited = g.add("DynamicFace_EditLight", prior=(prior, "prior"), values=values)
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    g.add("DynamicFace_RenderPrior", "The 3D head", picture=True, prior=(edited, "prior"))
+    g.column()
+    g.add("SaveImage", "Relit", images=(result, "image"), values={"filename_prefix": "DynamicFace/relight"})
+
+
+def compose_five_factors(g: Graph) -> None:
+    g.note(
+        "## Five factors from two people\nIdentity, expression, pose, light and background each come from **A** or **B**. "
+        "Here: B's identity and expression; A's pose, light and background. Pull a link to another prior to change one factor; "
+        "*identity_weight* blends the two people."
+    )
+    first = g.add("LoadImage", "A", values=A)
+    second = g.add("LoadImage", "B", values=B)
+    g.column()
+    prior_a = _fitted(g, first, "A")
+    prior_b = _fitted(g, second, "B")
+    g.column()
+    sources = {"identity": prior_b, "expression": prior_b, "pose": prior_a, "illumination": prior_a, "background": prior_a}
+    composed = g.add("DynamicFace_ComposePrior", base=(prior_a, "prior"), **{factor: (p, "prior") for factor, p in sources.items()})
+    g.add("DynamicFace_RenderPrior", "The composed head", picture=True, prior=(composed, "prior"))
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(composed, "prior"))
+    g.column()
+    g.add("SaveImage", "Composed", images=(result, "image"), values={"filename_prefix": "DynamicFace/compose"})
+
+
+def guides_for_any_controlnet(g: Graph) -> None:
+    g.note(
+        "## Guides for any ControlNet\n**Render Guides** makes the maps in a crop around the face. Feed *normal* to a normal "
+        "ControlNet and *composite* to an image-to-image sampler, then put the sampler's picture into **Paste Back** (it may "
+        "be larger than the crop). Here the composite itself is pasted back."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    edited = g.add("DynamicFace_EditPose", prior=(prior, "prior"), values={"yaw": 12.0})
+    g.column()
+    guides = g.add("DynamicFace_RenderGuides", prior=(edited, "prior"))
+    inputs = {"images": (guides, "composite"), "mask": (guides, "mask"), "crop": (guides, "crop")}
+    pasted = g.add("DynamicFace_PasteBack", plate=(photo, "IMAGE"), **inputs)
+    mask = g.add("MaskToImage", mask=(guides, "mask"))
+    g.column()
+    for name in ("normal", "expression"):
+        g.add("PreviewImage", name.capitalize(), images=(guides, name))
+    g.add("SaveImage", "Pasted back", images=(pasted, "image"), values={"filename_prefix": "DynamicFace/guides"})
+    g.column()
+    for name in ("illumination", "background"):
+        g.add("PreviewImage", name.capitalize(), images=(guides, name))
+    g.add("PreviewImage", "Mask", images=(mask, "IMAGE"))
+
+
+BUILDERS: tuple[Callable[[Graph], None], ...] = (
+    edit_an_expression,
+    swap_a_face,
+    relight,
+    compose_five_factors,
+    guides_for_any_controlnet,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--thumbnails", nargs=2, metavar=("A", "B"), type=Path, help="run the workflows on these photographs for their pictures"
+    )
+    options = parser.parse_args()
+    for file, photo in zip(("portrait_a.png", "portrait_b.png"), options.thumbnails or (), strict=False):
+        Image.open(photo).convert("RGB").resize((512, 512), Image.Resampling.LANCZOS).save(BASE / "input" / file)
+    with ComfyServer() as server:
+        object_info = server.get("/object_info")
+        for build in BUILDERS:
+            graph = Graph(object_info)
+            build(graph)
+            path = WORKFLOWS / f"{build.__name__}.json"
+            path.write_text(json.dumps(graph.workflow(), indent=1) + "\n", encoding="utf-8")
+            if options.thumbnails:
+                _thumbnail(server, graph.workflow(), object_info).save(path.with_suffix(".jpg"), quality=88)
+            print(path)
+
+
+def _thumbnail(server: ComfyServer, workflow: dict, object_info: dict) -> Image.Image:
+    """What goes in and what comes out, side by side."""
+    prompt = to_api(workflow, object_info)
+    outputs = server.run(prompt)
+    pictures = [Image.open(BASE / "input" / node["inputs"]["image"]) for node in prompt.values() if node["class_type"] == "LoadImage"]
+    wanted = ["SaveImage", "PreviewImage"] if len(pictures) == 1 and len(outputs) > 3 else ["SaveImage"]
+    for kind in wanted:
+        shown = [node for node in outputs if prompt[node]["class_type"] == kind][:2]
+        pictures += [Image.open(io.BytesIO(server.view(outputs[node]["images"][0]))) for node in shown]
+    height = THUMBNAIL
+    tiles = [ImageOps.fit(picture.convert("RGB"), (height, height), Image.Resampling.LANCZOS) for picture in pictures]
+    sheet = Image.new("RGB", (height * len(tiles), height))
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (index * height, 0))
+    return sheet
+
+
+if __name__ == "__main__":
+    main()
