@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 MINIMUM_COMFYUI = "0.3.75"
+WEB_DIRECTORY = "./web"
 
 try:
     from comfy_api.latest import ComfyExtension

@@ -41,14 +41,16 @@ class Graph:
 
     def note(self, text: str, height: int = 200) -> None:
         """A note in the first column, in Markdown."""
-        self._place({"type": "MarkdownNote", "title": "Read me", "widgets_values": [text], "inputs": [], "outputs": []}, [360, height])
+        self._place(
+            {"type": "MarkdownNote", "title": "Read me", "widgets_values": [text], "inputs": [], "outputs": [], "properties": {}},
+            [360, height],
+        )
 
     def add(self, kind: str, title: str | None = None, picture: bool = False, values: dict | None = None, **inputs) -> dict:
         """A node; inputs are (node, output name), values the widgets that differ from their defaults."""
         info = self.info[kind]
-        fields = {
-            name: (section, *info["input"][section][name]) for section in info["input_order"] for name in info["input_order"][section]
-        }
+        sections = [section for section in ("required", "optional") if section in info["input_order"]]
+        fields = {name: (section, *info["input"][section][name]) for section in sections for name in info["input_order"][section]}
         unknown = (set(inputs) | set(values or {})) - set(fields)
         if unknown:
             raise ValueError(f"{kind} has no input {', '.join(sorted(unknown))}")
