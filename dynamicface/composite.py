@@ -21,18 +21,21 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, fill_holes, masked_blur, pixel_grid, sample
-from .images import sample_crops
+from .images import sample_crops, transform
 from .prior import light, texture
-from .prior.geometry import PosedHead, face_crop, natural_crop_size, pose_head
+from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
+from .prior.raster import Raster
 from .types import FaceCrop, FacePrior
 
-_NECK, _SKIN, _LIPS = PARTS.index("neck"), PARTS.index("skin"), PARTS.index("lips")
+_LOOSE = (PARTS.index("neck"), PARTS.index("ears"))  # follow the head smoothly rather than by the mesh
+_SKIN, _LIPS = PARTS.index("skin"), PARTS.index("lips")
 _EYES = (PARTS.index("eye_left"), PARTS.index("eye_right"))
 _MOUTH = tuple(PARTS.index(p) for p in ("inner_mouth", "teeth", "tongue"))
 _GROUP = tuple(1 if p in _EYES else 2 if p in _MOUTH else 0 for p in range(len(PARTS)))
 _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELD = 256  # resolution of flow and gain; they are smooth
+_MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _MAX_GAIN = 4.0
 
 
@@ -77,22 +80,26 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     raster = after.raster
 
     came_from = raster.gather(before.screen)  # (P, 3)
-    now_at = raster.gather(after.screen[..., :2])
-    moved = raster.scatter(came_from[:, :2] - now_at).permute(0, 3, 1, 2)
-    hidden = _hidden(before, after, came_from)
-    normals = [F.normalize(raster.gather(x.normal), dim=-1) for x in (before, after)]
+    moved = _dense(raster, came_from[:, :2] - raster.gather(after.screen[..., :2]))
+    unseen, hidden = _hidden(before, after, came_from)
     frame = torch.div(raster.pixel, size * size, rounding_mode="floor")
-    shading = [_shade_points(n, p.illumination, frame) for n, p in zip(normals, (filmed, prior), strict=True)]
-    ratio = raster.scatter((shading[1] / shading[0]).clamp(1 / _MAX_GAIN, _MAX_GAIN)).permute(0, 3, 1, 2)
+    normals = [F.normalize(raster.gather(x.normal), dim=-1) for x in (before, after)]
+    shading = _shade_points(normals[0], filmed.illumination, frame)
+    region = _dense(raster, torch.maximum(raster.gather(head.face_region[:, None]), (_group(after)[raster.pixel] > 0)[:, None]))
+    log_gain = _dense(raster, _log_ratio(_shade_points(normals[1], filmed.illumination, frame), shading)) * region
+    if prior.illumination is not filmed.illumination:
+        lit = [_shade_points(normals[1], p.illumination, frame) for p in (prior, filmed)]
+        log_gain = log_gain + _dense(raster, _log_ratio(*lit))
 
     reach = _reach(before, after)
     known = raster.mask[:, None].to(moved.dtype)
-    anchored = known * (after.part != _NECK)[:, None]
-    flow = _spread(moved, anchored * (1 - hidden), reach)
-    near = F.interpolate(known, reach.shape[-2:], mode="area")
-    gain = torch.exp(_spread(ratio.clamp_min(1e-3).log(), known, reach * (2 * blur(near, 2) - 0.1).clamp(0, 1)))
+    anchored = known * ~torch.isin(after.part, torch.tensor(_LOOSE, device=known.device))[:, None]
+    flow = _spread(moved, anchored * (1 - unseen), reach)
+    near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
+    collar = _dense(raster, raster.gather(((head.template[:, 1:2] + 0.19) / 0.06).clamp(0, 1)))
+    gain = torch.exp(_spread(log_gain * collar, known, reach * near * _person(prior, crop, flow)))
 
-    colour, alpha = _revealed(prior, after, shading[1], hidden)
+    colour, alpha = _revealed(prior, before, after, shading, hidden, came_from, plate, crop)
     if prior.identity is not filmed.identity and prior.identity.albedo is not None:
         skin, skin_alpha = _foreign_skin(prior, after, before, plate, crop, look or SwapLook())
         colour = colour * (1 - skin_alpha) + skin * skin_alpha
@@ -138,9 +145,6 @@ def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int,
     ex0, ey0 = max(x0 - margin, 0), max(y0 - margin, 0)
     part = plate[:, ey0 : y1 + margin, ex0 : x1 + margin, :3].permute(0, 3, 1, 2)
     warped = sample(part, read_at - plate.new_tensor([ex0, ey0]), mode="bicubic")
-    low, high = sample(part, read_at - plate.new_tensor([ex0, ey0])), None
-    del high
-    warped = torch.where((warped - low).abs() > 0.25, low, warped)
     linear = srgb_to_linear(warped)
     linear = linear + (layer[:, :3] - linear) * layer[:, 3:]
     return linear_to_srgb(linear * gain).permute(0, 2, 3, 1), alpha
@@ -167,9 +171,7 @@ def _reach(before: PosedHead, after: PosedHead) -> Tensor:
     """(F, 1, field, field): 1 over both heads, falling smoothly to 0 at _REACH around them and towards the crop's border."""
     cover = torch.maximum(before.raster.mask, after.raster.mask).to(before.screen.dtype)[:, None]
     small = F.adaptive_avg_pool2d(cover, 64)
-    metres = before.screen.new_tensor(before.size / 64)
-    metre_per_cell = float(metres / (before.screen[..., 0].amax(1) - before.screen[..., 0].amin(1)).mean()) * 0.2
-    radius = max(1, round(_REACH / max(metre_per_cell, 1e-4) / 2))
+    radius = max(1, round(_REACH / CROP_METRES * 64 / 2))
     wide = F.max_pool2d(small, 2 * radius + 1, 1, radius)
     soft = ((blur(wide, radius, 2) - 0.02) / 0.9).clamp(0, 1)
     soft = soft * soft * (3 - 2 * soft)
@@ -192,38 +194,90 @@ def _spread(field: Tensor, known: Tensor, reach: Tensor) -> Tensor:
     return filled * reach
 
 
-def _hidden(before: PosedHead, after: PosedHead, came_from: Tensor) -> Tensor:
-    """(F, 1, H, W) 1 where the composed face shows surface that the plate does not."""
+def _dense(raster: Raster, values: Tensor) -> Tensor:
+    """(P, C) at the covered pixels -> (F, C, H, W)."""
+    return raster.scatter(values).permute(0, 3, 1, 2)
+
+
+def _group(posed: PosedHead) -> Tensor:
+    """What each pixel belongs to, flat (F*H*W,): 0 skin or nothing, 1 eyeball, 2 inside of the mouth."""
+    return torch.tensor(_GROUP, device=posed.part.device)[posed.part.clamp_min(0)].view(-1)
+
+
+def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
+    return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
+
+
+def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:
+    """(F, 1, h, w) how far what lands at a pixel is the person rather than the background; 1 where no matte is known."""
+    matte = prior.background.matte
+    if matte is None:
+        return 1.0
+    step = crop.size / _FIELD
+    grid = pixel_grid(_FIELD, _FIELD, flow) * step + flow.permute(0, 2, 3, 1)
+    plate_xy = transform(grid.flatten(1, 2), crop.inverse).view(grid.shape)
+    height, width = prior.image_size
+    scale = plate_xy.new_tensor([matte.shape[-1] / width, matte.shape[-2] / height])
+    return sample(matte[:, None].to(flow), plate_xy * scale)
+
+
+def _hidden(before: PosedHead, after: PosedHead, came_from: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (F, 1, H, W): surface of the composed head that the plate does not show, and the part of it to fill from the model.
+
+    Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched.
+    """
     raster = after.raster
     size = after.size
-    group = torch.tensor(_GROUP, device=came_from.device)
     frame = torch.div(raster.pixel, size * size, rounding_mode="floor")
     column, row = came_from[:, 0].long().clamp(0, size - 1), came_from[:, 1].long().clamp(0, size - 1)
-    there = before.part[frame, row, column]
-    here = after.part.view(-1)[raster.pixel]
-    other_group = group[there.clamp_min(0)] != group[here]
+    here = _group(after)[raster.pixel]
+    other_group = _group(before).view(before.part.shape)[frame, row, column] != here
     behind = came_from[:, 2] > before.depth[frame, 0, row, column] + 0.006
     turned = raster.gather(before.facing[..., None])[:, 0] < 0.08
-    hidden = (other_group | behind | (turned & (group[here] == 0))).to(came_from.dtype)
-    # Ears, scalp and neck are the plate's own hair and collar stretched; only the face itself can be filled from the model.
-    hidden = hidden * torch.maximum(raster.gather(before.head.face_region[:, None])[:, 0], (group[here] > 0).to(hidden.dtype))
-    hidden = raster.scatter(hidden[:, None]).permute(0, 3, 1, 2)
+    unseen = (other_group | behind | (turned & (here == 0))).to(came_from.dtype)
+    fillable = torch.maximum(raster.gather(before.head.face_region[:, None])[:, 0], (here > 0).to(unseen.dtype))
+    maps = _dense(raster, torch.stack([unseen, unseen * fillable], -1))
     radius = max(1, size // 340)
-    opened = F.max_pool2d(-F.max_pool2d(-hidden, 2 * radius + 1, 1, radius), 2 * radius + 1, 1, radius)
-    return blur(opened, 1, 1)
+    opened = F.max_pool2d(-F.max_pool2d(-maps, 2 * radius + 1, 1, radius), 2 * radius + 1, 1, radius)
+    return opened[:, :1], blur(opened[:, 1:], 1, 1)
 
 
-def _revealed(prior: FacePrior, after: PosedHead, shading: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear colour and alpha of surface that comes into view, from the identity's texture (or the mean head's)."""
-    albedo = prior.identity.albedo if prior.identity.albedo is not None else after.head.albedo
+def _revealed(
+    prior: FacePrior,
+    before: PosedHead,
+    after: PosedHead,
+    shading: Tensor,
+    hidden: Tensor,
+    came_from: Tensor,
+    plate: Tensor,
+    crop: FaceCrop,
+) -> tuple[Tensor, Tensor]:
+    """Linear colour (under the filmed light) and alpha of surface that comes into view, from the identity's texture.
+
+    Skin and eyeballs are matched to what the plate shows of them next to the gap, so that a fold that opens has no border.
+    """
     raster = after.raster
-    uv = raster.interpolate(after.head.uv)
-    colour = sample(albedo[None].expand(len(prior), -1, -1, -1), uv * albedo.shape[-1])
-    shade = raster.scatter(shading).permute(0, 3, 1, 2)
-    openness = raster.interpolate(after.head.ambient_occlusion[:, None]).permute(0, 3, 1, 2)
-    mouth = torch.isin(after.part, torch.tensor(_MOUTH, device=uv.device))[:, None]
-    shade = torch.where(mouth, shade.mean(1, keepdim=True) * openness.clamp(0.15, 1), shade)
-    return colour * shade, hidden
+    albedo = prior.identity.albedo if prior.identity.albedo is not None else after.head.albedo
+    colour = sample(albedo[None].expand(len(prior), -1, -1, -1), raster.interpolate(after.head.uv) * albedo.shape[-1])
+    group = _group(after).view(after.part.shape)[:, None]
+    shade = _dense(raster, shading)
+    depth = _dense(raster, raster.gather(after.head.ambient_occlusion[:, None])).clamp(0.12, 1)
+    model = colour * torch.where(group == 2, shade.mean(1, keepdim=True) * depth, shade)
+    if not (hidden > 0).any():
+        return model, hidden
+    picture = srgb_to_linear(sample_crops(plate[..., :3], crop.matrix, crop.size))
+    seen = sample(picture, raster.scatter(came_from[:, :2]))
+    correction = torch.zeros_like(model)
+    square_on = (_dense(raster, raster.gather(before.facing[..., None])) - 0.3).clamp(0, 0.2) * 5
+    sure = torch.where(group == 0, square_on, 1.0)
+    for member in (0, 1):
+        mine = ((group == member) & raster.mask[:, None]).to(model.dtype)
+        trusted = mine * sure * (hidden < 0.01)
+        small = [F.interpolate(x, (_MATCH, _MATCH), mode="area") for x in (seen * trusted, model * trusted, trusted)]
+        ratio = ((small[0] + 1e-3) / (small[1] + 1e-3)).clamp(0.4, 2.5).log()
+        spread = fill_holes(ratio, small[2].clamp(0, 0.999))
+        correction = correction + F.interpolate(spread, (crop.size, crop.size), mode="bilinear", align_corners=False) * mine
+    return model * correction.exp(), hidden
 
 
 def _foreign_skin(
@@ -231,23 +285,34 @@ def _foreign_skin(
 ) -> tuple[Tensor, Tensor]:
     """Linear colour and alpha of another identity's skin under the plate's light."""
     head, raster = after.head, after.raster
-    albedo = prior.identity.albedo
+    albedo = prior.identity.albedo[None]
+    size = albedo.shape[-1]
     ground = illumination_texture(plate, before, crop, 256)
-    uv = raster.interpolate(head.uv)
-    frames = len(prior)
     table = texture.atlas(head, 256)
-    face = texture.head_region(head, 256)[:, None]
     skin = table.texel[table.skin()]
-    region = face.flatten()[skin]
-    tone_source = _region_mean(F.interpolate(albedo[None], (256, 256), mode="area"), skin, region)
-    tone_plate = _region_mean(ground, skin, region)
+    region = texture.head_region(head, 256).flatten()[skin]
+    plain = F.interpolate(albedo, (256, 256), mode="area") / texture.relative_albedo(head, 256).clamp_min(0.2)
+    tone_source, tone_plate = _region_mean(plain, skin, region), _region_mean(ground, skin, region)
     keep = torch.exp(torch.log((tone_source / tone_plate).clamp_min(1e-3)) * look.skin_tone)
-    colour = sample(albedo[None].expand(frames, -1, -1, -1), uv * albedo.shape[-1]) / tone_source[..., None, None]
+    if look.detail != 1:
+        smooth = blur(albedo, max(size // 100, 1), 2).clamp_min(1e-3)
+        albedo = smooth * (albedo / smooth).clamp_min(1e-3) ** look.detail
+    uv = raster.interpolate(head.uv)
+    colour = sample(albedo.expand(len(prior), -1, -1, -1), uv * size) / tone_source[..., None, None]
     shade = sample(ground, uv * 256)
-    skin_colour = colour * shade * keep[..., None, None]
-    alpha = raster.interpolate(head.face_region[:, None]).permute(0, 3, 1, 2)
+    region = raster.interpolate(head.face_region[:, None]).permute(0, 3, 1, 2)
     parts = torch.isin(after.part, torch.tensor((_SKIN, _LIPS), device=uv.device))[:, None]
-    return skin_colour, alpha * parts
+    return colour * shade * keep[..., None, None], _feather(region, look.feather * crop.size / CROP_METRES) * parts
+
+
+def _feather(region: Tensor, width: float) -> Tensor:
+    """Fade a soft region (F, 1, H, W) towards the inside over about `width` px: 0 at its edge, so that no seam is left."""
+    size = region.shape[-1]
+    step = max(1, size // 128)
+    soft = blur(F.avg_pool2d(region, step), max(1, round(width / step)), 2)
+    soft = ((soft - 0.45) / 0.45).clamp(0, 1)
+    soft = F.interpolate(soft * soft * (3 - 2 * soft), (size, size), mode="bilinear", align_corners=False)
+    return soft * (region > 0)
 
 
 def _region_mean(images: Tensor, index: Tensor, weight: Tensor) -> Tensor:

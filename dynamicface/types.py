@@ -39,6 +39,7 @@ class Filmed:
 
     plate: Tensor  # (F, H, W, C)
     prior: FacePrior  # fitted in this plate; its own background is None
+    matte: Tensor | None = None  # (F, h, w) 0..1 person against background over the whole plate, any resolution
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known th
 _CHUNK = 64
 _TEXTURE_CROP = 512
 _LIGHT_TEXTURE = 128
+_MATTE_SIDE = 256
 _OFFSET_LIMIT = 6e-3  # metres
 
 
@@ -43,12 +44,14 @@ def fit_prior(
     texture_size: int = 512,
     focal: Tensor | None = None,
     settings: FitSettings | None = None,
+    matte: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FacePrior:
     """Fit the head model to a tracked face.
 
     plate: (F, H, W, 3) as tracked. shared_identity: the frames show one person (a clip, a photo set), who gets one shape and one
-    albedo; otherwise the first frame decides. texture_size: side of the albedo texture, 0 = none. progress(done, total) is called.
+    albedo; otherwise the first frame decides. texture_size: side of the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps
+    new light off the background. progress(done, total) is called.
     The result's background is the plate itself.
     """
     if plate.shape[0] != len(track) or tuple(plate.shape[1:3]) != tuple(track.image_size):
@@ -72,7 +75,9 @@ def fit_prior(
     )
     if texture_size:
         prior = _with_light_and_albedo(prior, plate, head, texture_size, shared_identity, progress)
-    return prior.replace(background=Filmed(plate, prior))
+    if matte is not None and max(matte.shape[-2:]) > _MATTE_SIDE:
+        matte = F.interpolate(matte[:, None], scale_factor=_MATTE_SIDE / max(matte.shape[-2:]), mode="area")[:, 0]
+    return prior.replace(background=Filmed(plate, prior, matte))
 
 
 def _fit_frames(
@@ -174,5 +179,9 @@ def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
     per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset", "confidence")
     background = prior.background
     if background is not None:
-        background = Filmed(background.plate[index], select_frames(background.prior, index))
+        background = Filmed(
+            background.plate[index],
+            select_frames(background.prior, index),
+            None if background.matte is None else background.matte[index],
+        )
     return prior.replace(**{k: getattr(prior, k)[index] for k in per_frame}, background=background)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..conventions import PARTS
 from ..filters import fill_holes, masked_blur, sample
+from ..landmark_sets import BROWS
 from . import light
 from .geometry import PosedHead
 from .head import HeadModel
@@ -91,18 +92,22 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     expected = fill_holes(masked_blur(logs, known, max(radiance.shape[-1] // 40, 1)), known)
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
     distance = (smooth - expected).abs().mean(1, keepdim=True)
-    likely = 1 / (1 + (distance / 0.5) ** 6)
+    likely = 1 / (1 + (distance / 0.4) ** 6)
+    likely = -F.max_pool2d(-likely, 5, 1, 2)
     return likely + (1 - likely) * inner
 
 
 @lru_cache(maxsize=8)
 def inner_face(head: HeadModel, size: int) -> Tensor:
-    """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from below the brows to the chin."""
+    """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from below the brows to the chin, and on the brows."""
     region = head_region(head, size)[None]
     middle = ((masked_blur(region, torch.ones_like(region), size // 20) - 0.75) / 0.2).clamp(0, 1)
     table = atlas(head, size)
-    height = table.scatter(table.gather(head.template[None, :, 1:2]))
-    return middle * ((0.012 - height) / 0.01).clamp(0, 1)
+    position = table.scatter(table.gather(head.template[None]))  # (1, 3, U, U)
+    brows = head.landmarks(head.template)[[*BROWS[0], *BROWS[1]]]
+    near = torch.cdist(position[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
+    below = ((0.012 - position[:, 1:2]) / 0.01).clamp(0, 1)
+    return torch.maximum(middle * below, ((7e-3 - near) / 3e-3).clamp(0, 1))
 
 
 def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
@@ -206,7 +211,8 @@ def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
     eyes = torch.isin(table.part, torch.tensor([PARTS.index("eye_left"), PARTS.index("eye_right")], device=albedo.device))
     eye_texel = torch.zeros_like(skin.view(-1))
     eye_texel[table.texel[eyes]] = True
-    eye_weight = (weight[None] * eye_texel.view(1, 1, size, size) / 0.3).clamp(0, 1)
+    seen = -F.max_pool2d(-weight[None], 2 * (size // 100) + 1, 1, size // 100)  # the rim of what shows is lid and lash
+    eye_weight = (masked_blur(seen, torch.ones_like(seen), 1) * eye_texel.view(1, 1, size, size) / 0.3).clamp(0, 1)
     return (whole * (1 - eye_weight) + albedo[None] * eye_weight)[0].clamp(0, 1.2)
 
 
