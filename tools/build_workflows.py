@@ -22,7 +22,7 @@ from ui_workflow import WIDGET_TYPES, to_api, widget_names
 WORKFLOWS = ROOT / "workflows"
 WIDTH, ROW, TITLE = 300, 24, 40
 PICTURE = 300  # height of a node's picture
-THUMBNAIL = 384
+THUMBNAIL, THUMBNAIL_TILES = 320, 3
 
 
 class Graph:
@@ -258,19 +258,15 @@ def main() -> None:
 
 
 def _thumbnail(server: ComfyServer, workflow: dict, object_info: dict) -> Image.Image:
-    """What goes in and what comes out, side by side."""
+    """The workflow's results side by side, what it saves first."""
     prompt = to_api(workflow, object_info)
     outputs = server.run(prompt)
-    pictures = [Image.open(BASE / "input" / node["inputs"]["image"]) for node in prompt.values() if node["class_type"] == "LoadImage"]
-    wanted = ["SaveImage", "PreviewImage"] if len(pictures) == 1 and len(outputs) > 3 else ["SaveImage"]
-    for kind in wanted:
-        shown = [node for node in outputs if prompt[node]["class_type"] == kind][:2]
-        pictures += [Image.open(io.BytesIO(server.view(outputs[node]["images"][0]))) for node in shown]
-    height = THUMBNAIL
-    tiles = [ImageOps.fit(picture.convert("RGB"), (height, height), Image.Resampling.LANCZOS) for picture in pictures]
-    sheet = Image.new("RGB", (height * len(tiles), height))
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (index * height, 0))
+    order = ["SaveImage", "DynamicFace_RenderPrior", "PreviewImage"]
+    nodes = sorted(outputs, key=lambda node: (order.index(prompt[node]["class_type"]), int(node)))[:THUMBNAIL_TILES]
+    pictures = [Image.open(io.BytesIO(server.view(outputs[node]["images"][0]))).convert("RGB") for node in nodes]
+    sheet = Image.new("RGB", (THUMBNAIL * len(pictures), THUMBNAIL))
+    for index, picture in enumerate(pictures):
+        sheet.paste(ImageOps.fit(picture, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), (index * THUMBNAIL, 0))
     return sheet
 
 

