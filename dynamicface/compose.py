@@ -32,7 +32,7 @@ def compose_prior(
     if pose is ground or (pose.image_size == ground.image_size and pose is base and ground is base):
         placed["translation"] = pose.translation
     offset = expression.offset
-    if identity is not None:
+    if who is not base.identity:
         theirs = torch.lerp(base.offset.mean(0), identity.offset.mean(0), identity_weight)
         offset = torch.where(_expressive(offset), offset, theirs)
     factors = {

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_occlusion
 from .errors import ImageError
 from .filters import pixel_grid, sample
 from .images import as_plate
@@ -87,16 +88,14 @@ def match_colour(new: Tensor, old: Tensor, weight: Tensor) -> Tensor:
 
 
 def _check(plate: Tensor, images: Tensor, mask: Tensor, crop: FaceCrop, occlusion: Tensor | None) -> None:
-    given = {"images": images, "mask": mask, "crop": crop.matrix} | ({} if occlusion is None else {"occlusion": occlusion})
+    given = {"images": images, "mask": mask, "crop": crop.matrix}
     for name, value in given.items():
         if len(value) != len(plate):
             raise ImageError(f"'{name}' has {len(value)} frames, the plate has {len(plate)}. Connect what was rendered for this plate.")
     for name, value in (("images", images), ("mask", mask)):
         if value.shape[1] != value.shape[2]:
             raise ImageError(f"'{name}' is {value.shape[2]} x {value.shape[1]} pixels; a face crop is square. Leave it uncropped.")
-    if occlusion is not None and occlusion.shape[1:3] != plate.shape[1:3]:
-        found, wanted = (f"{x.shape[2]} x {x.shape[1]}" for x in (occlusion, plate))
-        raise ImageError(f"The occlusion mask is {found} pixels, the plate is {wanted}. Make the mask in the plate's size.")
+    check_occlusion(occlusion, plate)
 
 
 def _in_crop(points: Tensor, crop: FaceCrop, f: int) -> Tensor:

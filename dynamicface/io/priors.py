@@ -29,12 +29,12 @@ def save_prior(prior: FacePrior, path: str | Path) -> None:
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, header)
 
 
-def load_prior(path: str | Path) -> FacePrior:
+def load_prior(path: str | Path, device: str | torch.device = "cpu") -> FacePrior:
     """Read a prior written by :func:`save_prior`; it has no background. Raises WeightsError with the reason."""
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
+            tensors = {key: file.get_tensor(key).to(device, torch.float32) for key in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as a face prior ({error}). Save it again with `python -m dynamicface fit`.") from error
     missing = [name for name in (*_PER_FRAME, "identity.shape") if name not in tensors]
