@@ -109,6 +109,37 @@ def test_no_face_is_a_sentence(comfy):
     assert "Traceback" not in str(failure.value) and str(failure.value).strip().endswith(".")
 
 
+def test_reference_without_a_photo_says_what_to_connect(comfy, portrait):
+    prompt = graph(portrait, smile(0.5))
+    prompt["2"]["inputs"]["choose"] = "reference"
+    with pytest.raises(ComfyError, match="no photo is connected to 'reference'"):
+        comfy.run(prompt)
+
+
+def test_several_faces_are_chosen_by_position_and_by_photo(comfy, media):
+    """The same person is found from the left, and by a cut-out photo of them, in a group of five."""
+    group = Image.open(media("multi_face.jpg")).convert("RGB")
+    group.save(comfy.folders["input"] / "group.png")
+    group.crop((410, 160, 550, 320)).save(comfy.folders["input"] / "third.png")
+
+    def box(**choice) -> list[int]:
+        prompt = {
+            "1": node("LoadImage", image="group.png"),
+            "2": node("DynamicFace_TrackFaces", images=["1", 0], **{"index": 0, "threshold": 0.5} | choice),
+            "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=128),
+            "4": smile(1.0),
+            "5": node("DynamicFace_Composite", prior=["4", 0]),
+            "6": node("PreviewImage", images=["5", 0]),
+            "8": node("LoadImage", image="third.png"),
+        }
+        return ImageChops.difference(picture(comfy, comfy.run(prompt), "6"), group).getbbox()
+
+    boxes = [box(choose="leftmost"), box(choose="rightmost"), box(choose="reference", reference=["8", 0])]
+    centres = [(left + right) / 2 for left, _, right, _ in boxes]
+    assert centres[0] < centres[2] < centres[1]
+    assert 430 < centres[2] < 530
+
+
 def test_dial_beyond_its_range_is_refused(comfy, portrait):
     with pytest.raises(ComfyError, match="bigger than max"):
         comfy.validate(graph(portrait, smile(3.0)))
