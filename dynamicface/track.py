@@ -2,17 +2,20 @@
 
 What is unusual here:
 - No frame waits for the frame before it. Faces are detected on key frames only; between them the region of interest (ROI) is
-  interpolated, the landmark net runs on all frames in batches, and a frame is run again only where its landmarks say that the
-  ROI was off. So the landmarks of a frame do not depend on where the clip starts, and a GPU is kept busy.
-- ROIs are sub-pixel, rotated squares; nothing is rounded to whole pixels, so landmarks stay quiet on a quiet face.
+  interpolated, and the landmark net runs on many frames at once: first looks that only correct the ROI, repeated where it
+  moved far, then one full pass. So the landmarks of a frame hardly depend on where the clip starts, and a GPU is kept busy.
+- ROIs are sub-pixel, rotated squares around a soft bounding box: the landmarks of a quiet face are quieter than when the ROI
+  hangs on the outermost points of the frame before.
 - A frame without the face never fails the shot: it gets presence 0 and values interpolated from its neighbours.
+
+An ROI is a row (x, y, u, v): the centre of a square in plate px and the vector along its upper edge, which holds its side and
+its angle. ROIs so written can be interpolated like any other vector.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +27,7 @@ from .errors import DynamicFaceError, NoFaceError
 from .images import as_plate, invert, sample_crops, square_matrix, transform
 from .perception import Detections, Perception
 from .perception.detector import iou
+from .perception.landmarks import LEFT_EYE, RIGHT_EYE
 from .types import FaceTrack
 
 log = logging.getLogger(__name__)
@@ -32,150 +36,153 @@ CHOICES = ("largest", "index", "leftmost", "rightmost", "centre", "reference")
 KEY_STEP = 8  # frames between key frames of a clip
 PHOTOS = 16  # batches up to this long may be unrelated photos: every frame is a key frame
 CHUNK = 16  # frames per network call
+LOOKS = 3  # passes at most that correct the ROI before the full pass
+SETTLED = 0.1  # change of an ROI, as a part of its side, up to which it is not corrected again
 PRESENT = 0.5  # presence from which a frame counts as showing the face
-ROI_MARGIN = 1.5  # side of the ROI over the extent of the face; what the landmark net was trained with
-SETTLED = 0.06  # ROI error, as a part of its side, up to which the landmarks are left as they are
-PASSES = 4  # landmark passes per frame at most
-BEST_FRAMES = 8  # frames averaged into the identity embedding
-RIGHT_EYE, LEFT_EYE = (33, 133), (263, 362)  # eye corners
+SAME_PLACE = 0.2  # IoU from which a detection continues the face seen before
+SAME_PERSON = 0.6  # cosine of identity vectors from which two faces may be one person
+BEST_FRAMES = 6  # frames averaged into the identity embedding
+
+ROI_TO_BOX = 1.5  # the landmark net was trained on squares this much larger than the face's bounding box
+SOFTNESS = 0.2  # of the soft bounding box of the landmarks, as a part of their spread
+SOFT_BOX_GROWTH, SOFT_BOX_DROP = 1.096, 0.0028  # make the soft box as large and as low as the hard one, on average
 
 
-@dataclass
-class Roi:
-    """Square regions of interest, one per item."""
-
-    centre: Tensor  # (N, 2) plate px
-    side: Tensor  # (N,) px
-    angle: Tensor  # (N,) radians, of the line from the right to the left eye
-
-    def __getitem__(self, index: Tensor) -> Roi:
-        return Roi(self.centre[index], self.side[index], self.angle[index])
-
-    def __setitem__(self, index: Tensor, value: Roi) -> None:
-        self.centre[index], self.side[index], self.angle[index] = value.centre, value.side, value.angle
-
-    def matrix(self, size: int) -> Tensor:
-        return square_matrix(self.centre, self.side, self.angle, size)
-
-    def distance(self, other: Roi) -> Tensor:
-        """(N,) largest deviation of position, size and angle, as a part of the side."""
-        shift = (self.centre - other.centre).norm(dim=-1) / other.side
-        growth = (self.side / other.side).log().abs() / 2
-        turn = (torch.remainder(self.angle - other.angle + torch.pi, 2 * torch.pi) - torch.pi).abs() / 2
-        return torch.stack([shift, growth, turn]).amax(0)
-
-    @staticmethod
-    def of_detections(boxes: Tensor, keypoints: Tensor) -> Roi:
-        """From boxes (N, 4) and keypoints (N, 6, 2)."""
-        eyes = keypoints[:, 1] - keypoints[:, 0]
-        low, high = boxes[:, :2], boxes[:, 2:]
-        return Roi((low + high) / 2, ROI_MARGIN * (high - low).amax(-1), torch.atan2(eyes[:, 1], eyes[:, 0]))
-
-    @staticmethod
-    def of_landmarks(landmarks: Tensor) -> Roi:
-        """From landmarks (N, 478, 3): the bounding box in the frame of the eye line."""
-        xy = landmarks[..., :2]
-        eyes = xy[:, LEFT_EYE].mean(1) - xy[:, RIGHT_EYE].mean(1)
-        angle = torch.atan2(eyes[:, 1], eyes[:, 0])
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        upright = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
-        local = xy[:, :468] @ upright.mT
-        low, high = local.amin(1), local.amax(1)
-        centre = ((low + high) / 2)[:, None] @ upright
-        return Roi(centre[:, 0], ROI_MARGIN * (high - low).amax(-1), angle)
+def roi_of_detections(boxes: Tensor, keypoints: Tensor) -> Tensor:
+    """ROIs (N, 4) from a detector's boxes (N, 4) and keypoints (N, 6, 2)."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    right = F.normalize(keypoints[:, 1] - keypoints[:, 0], dim=-1)
+    return torch.cat([(low + high) / 2, right * ROI_TO_BOX * (high - low).amax(-1, keepdim=True)], -1)
 
 
-def find_landmarks(plate: Tensor, perception: Perception, roi: Roi, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """One pass of the landmark net over ROIs of given frames (N,): landmarks (N, 478, 3) in plate px, presence (N,)."""
-    size = perception.landmarks.size
-    landmarks, presence = [], []
-    for start in range(0, len(frame), CHUNK):
-        part = slice(start, start + CHUNK)
-        matrix = roi.matrix(size)[part]
-        first, last = int(frame[part].min()), int(frame[part].max())
-        crops = sample_crops(plate[first : last + 1], matrix, size, frame[part] - first)
-        local, score = perception.landmarks(crops)
-        xy = transform(local[..., :2], invert(matrix))
-        z = local[..., 2:] * (roi.side[part] / size)[:, None, None]
-        landmarks.append(torch.cat([xy, z], -1))
-        presence.append(score)
-    return torch.cat(landmarks), torch.cat(presence)
+def roi_of_landmarks(landmarks: Tensor) -> Tensor:
+    """ROIs (N, 4) from landmarks (N, 468.., 2..): around their soft bounding box, upright along the line between the eyes.
+
+    A soft maximum, the mean weighted by exp(x / softness), follows all points near the edge and so is quieter than the outermost.
+    """
+    xy = landmarks[:, :468, :2]
+    right = F.normalize(xy[:, LEFT_EYE].mean(1) - xy[:, RIGHT_EYE].mean(1), dim=-1)
+    upright = torch.stack([right, torch.stack([-right[:, 1], right[:, 0]], -1)], -2)  # rows: right, down
+    mean = xy.mean(1, keepdim=True)
+    local = (xy - mean) @ upright.mT
+    steep = local / (SOFTNESS * local.pow(2).mean((1, 2), keepdim=True).sqrt())
+    low, high = ((local * weight.softmax(1)).sum(1) for weight in (-steep, steep))
+    side = ROI_TO_BOX * SOFT_BOX_GROWTH * (high - low).amax(-1, keepdim=True)
+    centre = (low + high) / 2 + side * side.new_tensor([0.0, SOFT_BOX_DROP])
+    return torch.cat([mean[:, 0] + (centre[:, None] @ upright)[:, 0], side * right], -1)
 
 
-def settle(plate: Tensor, perception: Perception, roi: Roi, frame: Tensor, passes: int = PASSES) -> tuple[Tensor, Tensor]:
-    """Landmarks whose own ROI agrees with the ROI they were found in; runs only the unsettled ones again."""
-    landmarks, presence = find_landmarks(plate, perception, roi, frame)
-    roi = roi[torch.arange(len(frame), device=frame.device)]
-    active = torch.arange(len(frame), device=frame.device)
-    for _ in range(passes - 1):
-        found = Roi.of_landmarks(landmarks[active])
-        moved = found.distance(roi[active]) > SETTLED
-        active, found = active[moved], found[moved]
+def roi_matrix(roi: Tensor, size: int) -> Tensor:
+    """(N, 2, 3) PLATE to the crop of an ROI."""
+    return square_matrix(roi[:, :2], roi[:, 2:].norm(dim=-1), torch.atan2(roi[:, 3], roi[:, 2]), size)
+
+
+def roi_box(roi: Tensor) -> Tensor:
+    """(N, 4) roughly the detector's box of the face in an ROI."""
+    half = roi[:, 2:].norm(dim=-1, keepdim=True) / ROI_TO_BOX / 2
+    return torch.cat([roi[:, :2] - half, roi[:, :2] + half], -1)
+
+
+def roi_change(a: Tensor, b: Tensor) -> Tensor:
+    """(N,) how far a's square lies from b's, as a part of b's side."""
+    return torch.maximum((a - b)[:, :2].norm(dim=-1), (a - b)[:, 2:].norm(dim=-1) / 2) / b[:, 2:].norm(dim=-1)
+
+
+def find_roi(plate: Tensor, perception: Perception, roi: Tensor) -> Tensor:
+    """ROIs (N, 4) of the faces in frames (N, H, W, 3) from rough ones: looks again where the last look moved the ROI."""
+    net, size = perception.landmarks, perception.landmarks.size
+    roi, active = roi.clone(), torch.arange(len(roi), device=roi.device)
+    for _ in range(LOOKS):
+        matrix = roi_matrix(roi[active], size)
+        mesh = net.mesh_only(sample_crops(plate, matrix, size, active, max_taps=2))
+        found = roi_of_landmarks(transform(mesh[..., :2], invert(matrix)))
+        change = roi_change(found, roi[active])
+        roi[active] = found
+        active = active[change > SETTLED]
         if len(active) == 0:
             break
-        roi[active] = found
-        landmarks[active], presence[active] = find_landmarks(plate, perception, found, frame[active])
-    return landmarks, presence
+    return roi
 
 
-class _Follower:
-    """Chooses the same person's face on one key frame after the other."""
+def find_landmarks(plate: Tensor, perception: Perception, roi: Tensor) -> tuple[Tensor, Tensor]:
+    """Landmarks (N, 478, 3) in plate px and presence (N,) of frames (N, H, W, 3), from exact ROIs."""
+    net, size = perception.landmarks, perception.landmarks.size
+    matrix = roi_matrix(roi, size)
+    local, presence = net(sample_crops(plate, matrix, size))
+    depth = local[..., 2:] * roi[:, None, 2:].norm(dim=-1, keepdim=True) / size
+    return torch.cat([transform(local[..., :2], invert(matrix)), depth], -1), presence
 
-    def __init__(self, plate: Tensor, perception: Perception, choose: str, index: int, reference: Tensor | None) -> None:
+
+class _Chooser:
+    """Recognises the wanted person among the faces of a frame."""
+
+    def __init__(self, plate: Tensor, perception: Perception, choose: str, index: int, reference: Tensor | None, clip: bool) -> None:
         self.plate, self.perception = plate, perception
-        self.choose, self.index, self.target = choose, index, reference
-        self.last: Tensor | None = None  # (4,) box of the person where last seen
+        self.choose, self.index, self.clip = choose, index, clip
+        self.reference = reference  # (D,) identity vector to look for
+        self.first: tuple[int, Tensor] | None = None  # frame and ROI where the person was chosen
+        self.crowd = False  # more than one face was seen so far
 
-    def pick(self, frame: int, faces: Detections) -> int:
-        """Number of the person's face among the faces of a frame (at least one)."""
-        picked = self._pick(frame, faces)
-        self.last = faces.boxes[picked]
-        if self.target is None and len(faces) > 1:
-            self.target = self._embed(frame, faces)[picked]
-        return picked
+    def continues(self, faces: Detections, expected: Tensor | None) -> int | None:
+        """Number of the face that lies where the person was last seen (box (4,)), if any."""
+        if len(faces) == 0 or expected is None:
+            return None
+        overlap = iou(expected[None], faces.boxes)[0]
+        return int(overlap.argmax()) if overlap.max() > SAME_PLACE else None
 
-    def _pick(self, frame: int, faces: Detections) -> int:
-        if self.last is not None:
-            if len(faces) == 1:
-                return 0
-            overlap = iou(self.last[None], faces.boxes)[0]
-            if overlap.max() > 0.3:
-                return int(overlap.argmax())
-        if self.target is not None:
-            return int((self._embed(frame, faces) @ self.target).argmax())
+    def pick(self, frame: int, faces: Detections, expected: Tensor | None) -> int | None:
+        """Number of the person's face; None where it is not seen, or only others are."""
+        self.crowd |= len(faces) > 1
+        if len(faces) == 0:
+            return None
+        if (same := self.continues(faces, expected)) is not None:
+            return same
+        if self.first is None:
+            picked = self._by_place(faces) if self.reference is None else int((self._embed(frame, faces) @ self.reference).argmax())
+            self.first = frame, roi_of_detections(faces.boxes, faces.keypoints)[picked]
+            return picked
+        if not self.crowd and self.reference is None:
+            return 0
+        likeness = self._embed(frame, faces) @ self._target()
+        best = int(likeness.argmax())
+        return best if likeness[best] >= SAME_PERSON or not self.clip else None
+
+    def _by_place(self, faces: Detections) -> int:
         centre = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-        area = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(-1)
         if self.choose == "leftmost":
             return int(centre[:, 0].argmin())
         if self.choose == "rightmost":
             return int(centre[:, 0].argmax())
         if self.choose == "centre":
-            middle = torch.tensor([self.plate.shape[2] / 2, self.plate.shape[1] / 2], device=centre.device)
+            middle = centre.new_tensor([self.plate.shape[2] / 2, self.plate.shape[1] / 2])
             return int((centre - middle).norm(dim=-1).argmin())
-        by_size = area.argsort(descending=True)
+        by_size = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(-1).argsort(descending=True)
         return int(by_size[min(self.index, len(faces) - 1) if self.choose == "index" else 0])
 
+    def _target(self) -> Tensor:
+        """(D,) identity of the person, computed when somebody has to be told apart."""
+        if self.reference is None:
+            frame, roi = self.first
+            self.reference = self._identity(frame, roi[None])[0]
+        return self.reference
+
     def _embed(self, frame: int, faces: Detections) -> Tensor:
-        """(N, D) identity of every face of a frame."""
-        roi = Roi.of_detections(faces.boxes, faces.keypoints)
-        frames = torch.full((len(faces),), frame, device=self.plate.device)
-        landmarks, _ = settle(self.plate, self.perception, roi, frames, passes=2)
-        return self.perception.identity.embed(self.plate[frame : frame + 1], landmarks, torch.zeros_like(frames))
+        return self._identity(frame, roi_of_detections(faces.boxes, faces.keypoints))
 
-
-def _key_frames(frames: int) -> list[int]:
-    """Every frame of a short batch, else every KEY_STEP-th and the last."""
-    return list(range(frames)) if frames <= PHOTOS else sorted({*range(0, frames, KEY_STEP), frames - 1})
+    def _identity(self, frame: int, roi: Tensor) -> Tensor:
+        """(N, D) identity vectors of the faces in several ROIs of one frame."""
+        same = self.plate[frame : frame + 1].expand(len(roi), -1, -1, -1)
+        landmarks, _ = find_landmarks(same, self.perception, find_roi(same, self.perception, roi))
+        return self.perception.identity.embed(same, landmarks)
 
 
 def _interpolate(values: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
     """Values (K, ...) given at the sorted times `known` (K,), at the times `wanted`: linear between, held outside."""
     right = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
-    left = (right - 1).clamp_min(0)
-    left = torch.where(wanted >= known[right], right, left)
+    left = torch.where(wanted >= known[right], right, (right - 1).clamp_min(0))
     gap = (known[right] - known[left]).clamp_min(1)
     t = ((wanted - known[left]) / gap).clamp(0, 1).to(values.dtype).reshape(-1, *[1] * (values.dim() - 1))
-    return values[left] + t * (values[right] - values[left])
+    return torch.lerp(values[left], values[right], t)
 
 
 @torch.inference_mode()
@@ -192,11 +199,11 @@ def track_faces(
     """Follow one person through the frames of a clip or a batch of photos (F, H, W, C).
 
     Args:
-        choose: which of several faces, decided on the first frame that shows any; afterwards the person is followed.
-            "largest"; "index" (faces numbered by size, largest first); "leftmost", "rightmost"; "centre" (nearest to the
-            middle of the plate); "reference" (most like the identity vector `reference`).
+        choose: which of several faces, decided on the first frame that shows any; afterwards the person is followed, by place
+            and, where that fails, by identity. "largest"; "index" (numbered by size, the largest is 0); "leftmost",
+            "rightmost"; "centre" (nearest to the middle of the plate); "reference" (most like the identity vector `reference`).
         threshold: least detector score of a face.
-        progress: called with (frames done, frames).
+        progress: called with (frames done, frames); may raise to interrupt.
 
     Raises:
         NoFaceError: no frame shows a face.
@@ -209,106 +216,108 @@ def track_faces(
         raise DynamicFaceError("Choosing the face by reference needs a reference photo; connect one or choose by size or position.")
     plate = as_plate(images)
     frames, height, width, _ = plate.shape
+    clip = frames > PHOTOS
+    chooser = _Chooser(plate, perception, choose, index, reference if choose == "reference" else None, clip)
     report = progress or (lambda done, total: None)
-    device = plate.device
-    follower = _Follower(plate, perception, choose, index, reference if choose == "reference" else None)
 
-    def detect(wanted: list[int]) -> tuple[list[int], Roi]:
-        """The person's ROI on those of the wanted frames that show a face."""
-        found, boxes, keypoints = [], [], []
-        thorough = choose not in ("largest",)
-        for start in range(0, len(wanted), CHUNK):
-            part = wanted[start : start + CHUNK]
-            picture = plate[part] if len(part) < frames else plate
-            faces = perception.detector.detect(picture, threshold, tiles=thorough)
-            empty = [i for i, f in enumerate(faces) if len(f) == 0]
-            if empty and not thorough:
-                for i, f in zip(empty, perception.detector.detect(picture[empty], threshold), strict=True):
-                    faces[i] = f
-            for frame, f in zip(part, faces, strict=True):
-                if len(f):
-                    picked = follower.pick(frame, f)
-                    found.append(frame)
-                    boxes.append(f.boxes[picked])
-                    keypoints.append(f.keypoints[picked])
-        if not found:
-            return [], Roi(torch.zeros(0, 2, device=device), torch.zeros(0, device=device), torch.zeros(0, device=device))
-        return found, Roi.of_detections(torch.stack(boxes), torch.stack(keypoints))
-
-    landmarks = torch.zeros(frames, LANDMARKS, 3, device=device)
-    presence = torch.zeros(frames, device=device)
-
-    def locate(wanted: list[int], roi: Roi) -> None:
-        frame = torch.tensor(wanted, device=device)
-        landmarks[frame], presence[frame] = settle(plate, perception, roi, frame)
-
-    keys = _key_frames(frames)
-    found, roi = detect(keys)
-    if found:
-        locate(found, roi)
-    report(len(keys), frames)
-
-    rest = [f for f in range(frames) if f not in set(keys)]
-    present = (presence >= PRESENT).nonzero().flatten()
-    if rest and len(present):
-        wanted = torch.tensor(rest, device=device)
-        guess = _interpolate(landmarks[present], present, wanted)
-        for start in range(0, len(rest), CHUNK):
+    keys, rois = _detect_keys(plate, perception, chooser, KEY_STEP if clip else 1, threshold)
+    landmarks = torch.zeros(frames, LANDMARKS, 3, device=plate.device)
+    presence = torch.zeros(frames, device=plate.device)
+    if keys:
+        roi = _interpolate(torch.stack(rois), torch.tensor(keys, device=plate.device), torch.arange(frames, device=plate.device))
+        for start in range(0, frames, CHUNK):
             part = slice(start, start + CHUNK)
-            locate(rest[part], Roi.of_landmarks(guess[part]))
-            report(len(keys) + min(start + CHUNK, len(rest)), frames)
-    lost = [f for f in rest if presence[f] < PRESENT]
-    if lost:
-        found, roi = detect(lost)
-        if found:
-            locate(found, roi)
-    report(frames, frames)
-
+            exact = find_roi(plate[part], perception, roi[part])
+            landmarks[part], presence[part] = find_landmarks(plate[part], perception, exact)
+            report(min(start + CHUNK, frames), frames)
     present = (presence >= PRESENT).nonzero().flatten()
+    if clip and 0 < len(present) < frames:
+        _search_lost(plate, perception, chooser, landmarks, presence, threshold)
+        present = (presence >= PRESENT).nonzero().flatten()
     if len(present) == 0:
         raise NoFaceError(
-            f"No face was found in {'the picture' if frames == 1 else f'any of the {frames} frames'} ({width} x {height}). "
-            "Use a picture in which the face is at least about 30 pixels wide and not turned away, or lower the detection threshold."
+            f"No face was found in {'the picture' if frames == 1 else f'any of the {frames} frames'} ({width} x {height} pixels). "
+            "Use a picture that shows the face from the front or the side, at least about 30 pixels wide, or lower the threshold."
         )
     if len(present) < frames:
-        absent = sorted(set(range(frames)) - set(present.tolist()))
+        absent = (presence < PRESENT).nonzero().flatten().tolist()
         log.warning("No face in %d of %d frames: %s", len(absent), frames, ", ".join(map(str, absent[:20])))
-        landmarks = _interpolate(landmarks[present], present, torch.arange(frames, device=device))
+        landmarks = _interpolate(landmarks[present], present, torch.arange(frames, device=plate.device))
         presence = torch.where(presence >= PRESENT, presence, 0.0)
     return FaceTrack(
         image_size=(height, width),
-        boxes=torch.cat([landmarks[..., :2].amin(1), landmarks[..., :2].amax(1)], -1),
+        boxes=_boxes(landmarks),
         landmarks=landmarks,
         presence=presence,
         embedding=embed_best(plate, perception, landmarks, presence),
     )
 
 
+def _detect_keys(plate: Tensor, perception: Perception, chooser: _Chooser, step: int, threshold: float) -> tuple[list[int], list[Tensor]]:
+    """Key frames that show the person, and its ROI (4,) in each. Small faces are searched for only where the quick look fails."""
+    found, rois, expected = [], [], None
+    for start in range(0, len(plate), step * CHUNK):
+        part = plate[start : start + step * CHUNK : step]
+        for i, faces in enumerate(perception.detector.detect(part, threshold, small=False)):
+            doubtful = chooser.continues(faces, expected) is None and (expected is not None or chooser.choose != "largest")
+            if len(faces) == 0 or doubtful:
+                faces = perception.detector.detect(part[i : i + 1], threshold)[0]
+            frame = start + i * step
+            picked = chooser.pick(frame, faces, expected)
+            if picked is not None:
+                found.append(frame)
+                rois.append(roi_of_detections(faces.boxes, faces.keypoints)[picked])
+                expected = faces.boxes[picked] if chooser.clip else None
+    return found, rois
+
+
+def _search_lost(plate: Tensor, perception: Perception, chooser: _Chooser, landmarks: Tensor, presence: Tensor, threshold: float) -> None:
+    """Detect the person on the frames between the key frames where following it failed; fills landmarks and presence in place."""
+    lost = (presence < PRESENT).nonzero().flatten()
+    present = (presence >= PRESENT).nonzero().flatten()
+    expected = roi_box(_interpolate(roi_of_landmarks(landmarks[present]), present, lost))
+    for start in range(0, len(lost), CHUNK):
+        frames = lost[start : start + CHUNK]
+        pictures = plate[frames]
+        items, rois = [], []
+        for i, faces in enumerate(perception.detector.detect(pictures, threshold, small=False)):
+            picked = chooser.pick(int(frames[i]), faces, expected[start + i])
+            if picked is not None:
+                items.append(i)
+                rois.append(roi_of_detections(faces.boxes, faces.keypoints)[picked])
+        if items:
+            pictures = pictures[items]
+            roi = find_roi(pictures, perception, torch.stack(rois))
+            landmarks[frames[items]], presence[frames[items]] = find_landmarks(pictures, perception, roi)
+
+
 def embed_best(plate: Tensor, perception: Perception, landmarks: Tensor, presence: Tensor) -> Tensor:
     """(D,) unit identity vector, averaged over the frames that show the face best: present and frontal."""
-    xy = landmarks[..., :2]
-    left, right = (xy[:, 454] - xy[:, 1]).norm(dim=-1), (xy[:, 234] - xy[:, 1]).norm(dim=-1)
-    frontal = torch.minimum(left, right) / torch.maximum(left, right).clamp_min(1e-6)
-    best = (presence * frontal).topk(min(BEST_FRAMES, len(presence))).indices.sort().values
-    best = best[presence[best] >= PRESENT]
-    vectors = [perception.identity.embed(plate[i : i + 1], landmarks[i : i + 1]) for i in best]
-    return F.normalize(torch.cat(vectors).mean(0), dim=0)
+    to_nose = (landmarks[:, [234, 454], :2] - landmarks[:, 1:2, :2]).norm(dim=-1)  # from either edge of the face
+    frontal = to_nose.amin(1) / to_nose.amax(1).clamp_min(1e-6)
+    quality = torch.where(presence >= PRESENT, presence * frontal, -1.0)
+    best = quality.topk(min(BEST_FRAMES, int((quality >= 0).sum()))).indices
+    return F.normalize(perception.identity.embed(plate[best], landmarks[best]).mean(0), dim=0)
+
+
+def _boxes(landmarks: Tensor) -> Tensor:
+    return torch.cat([landmarks[..., :2].amin(1), landmarks[..., :2].amax(1)], -1)
 
 
 def track_to_core(track: FaceTrack) -> dict:
-    """A track as ComfyUI core's FACE_LANDMARKS dict (numpy arrays; one face per frame, none where the face is absent).
+    """A track as ComfyUI core's FACE_LANDMARKS dict: numpy arrays, one face per frame, none where the face is absent.
 
-    Blend shapes and the transformation matrix are not ours to know; `blendshapes` is empty and consumers must accept that.
+    Blend shapes are not known here: `blendshapes` is empty.
     """
     frames = []
-    for box, points, presence in zip(track.boxes, track.landmarks, track.presence, strict=True):
+    for box, points, presence in zip(track.boxes.cpu(), track.landmarks.cpu(), track.presence.tolist(), strict=True):
         face = {
-            "bbox_xyxy": box.cpu().numpy().astype(np.float32),
+            "bbox_xyxy": box.numpy().astype(np.float32),
             "blendshapes": {},
-            "landmarks_xy": points[:, :2].cpu().numpy().astype(np.float32),
-            "landmarks_3d": points.cpu().numpy().astype(np.float32),
-            "presence": float(presence),
-            "score": float(presence),
+            "landmarks_xy": points[:, :2].numpy().astype(np.float32),
+            "landmarks_3d": points.numpy().astype(np.float32),
+            "presence": presence,
+            "score": presence,
         }
         frames.append([face] if presence > 0 else [])
     return {"frames": frames, "image_size": track.image_size, "connection_sets": {}}
@@ -317,33 +326,30 @@ def track_to_core(track: FaceTrack) -> dict:
 def track_from_core(face_landmarks: dict, index: int = 0) -> FaceTrack:
     """A track from core's FACE_LANDMARKS dict: face number `index` of every frame.
 
-    Core's `landmarks_3d` are in the units of its network's crop; the depth is scaled to plate px by comparing their x, y with
-    `landmarks_xy`. Frames without the face are interpolated and get presence 0.
+    Core's `landmarks_3d` are in px of its network's crop; the depth is scaled to plate px by comparing their x, y with
+    `landmarks_xy`. Frames without the face are interpolated and get presence 0. Blend shapes are not needed.
 
     Raises:
         NoFaceError: no frame has a face with that index.
         DynamicFaceError: the dict lacks what a track needs.
     """
-    missing = {"frames", "image_size"} - set(face_landmarks)
-    if missing:
-        raise DynamicFaceError(f"The face landmarks lack {', '.join(sorted(missing))}; connect the output of a face landmarker node.")
+    if not isinstance(face_landmarks, dict) or not {"frames", "image_size"} <= face_landmarks.keys():
+        raise DynamicFaceError("This is no face landmarks output: it lacks frames and image_size. Connect a face landmarker node.")
     frames = face_landmarks["frames"]
     known, landmarks = [], []
     for number, faces in enumerate(frames):
-        if index < len(faces):
-            xy = torch.as_tensor(np.asarray(faces[index]["landmarks_xy"]), dtype=torch.float32)
-            local = torch.as_tensor(np.asarray(faces[index].get("landmarks_3d", np.zeros((len(xy), 3)))), dtype=torch.float32)
-            if xy.shape != (LANDMARKS, 2):
-                raise DynamicFaceError(f"Frame {number} has landmarks of shape {tuple(xy.shape)}; expected ({LANDMARKS}, 2).")
-            spread = (local[:, :2] - local[:, :2].mean(0)).norm()
-            scale = (xy - xy.mean(0)).norm() / spread if spread > 0 else 0.0
-            known.append(number)
-            landmarks.append(torch.cat([xy, local[:, 2:] * scale], -1))
+        if index >= len(faces):
+            continue
+        xy = torch.as_tensor(np.asarray(faces[index]["landmarks_xy"], dtype=np.float32))
+        if xy.shape != (LANDMARKS, 2):
+            raise DynamicFaceError(f"Frame {number} has landmarks of shape {tuple(xy.shape)}; a track needs ({LANDMARKS}, 2).")
+        local = torch.as_tensor(np.asarray(faces[index]["landmarks_3d"], dtype=np.float32))
+        scale = (xy - xy.mean(0)).norm() / (local[:, :2] - local[:, :2].mean(0)).norm().clamp_min(1e-6)
+        known.append(number)
+        landmarks.append(torch.cat([xy, local[:, 2:] * scale], -1))
     if not known:
         raise NoFaceError(f"None of the {len(frames)} frames of the face landmarks has a face number {index}; lower the index.")
     points = _interpolate(torch.stack(landmarks), torch.tensor(known), torch.arange(len(frames)))
-    presence = torch.zeros(len(frames))
-    presence[known] = 1.0
-    height, width = face_landmarks["image_size"]
-    boxes = torch.cat([points[..., :2].amin(1), points[..., :2].amax(1)], -1)
-    return FaceTrack(image_size=(int(height), int(width)), boxes=boxes, landmarks=points, presence=presence)
+    presence = torch.zeros(len(frames)).index_fill(0, torch.tensor(known), 1.0)
+    height, width = (int(n) for n in face_landmarks["image_size"])
+    return FaceTrack(image_size=(height, width), boxes=_boxes(points), landmarks=points, presence=presence)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ..perception.detector import Detections, FaceDetector
-from ..perception.identity import IdentityNet
-from ..perception.landmarks import LandmarkNet
-from ..perception.matte import MatteNet
 from ..weights import load_module
+from .detector import Detections, FaceDetector
+from .identity import IdentityNet
+from .landmarks import LandmarkNet
+from .matte import MatteNet
 
 __all__ = ["Detections", "FaceDetector", "IdentityNet", "LandmarkNet", "MatteNet", "Perception"]
 

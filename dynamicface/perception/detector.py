@@ -1,4 +1,8 @@
-"""Faces anywhere in a plate: BlazeFace short range (close-ups) and full range (distant faces) over a small pyramid of tiles."""
+"""Faces anywhere in a plate: BlazeFace short range (close-ups) and full range (distant faces), over an image pyramid.
+
+Both networks are fully convolutional, so they run on the whole plate at any multiple of their step; a coarser or finer level
+of the pyramid takes the place of the tiles that their fixed input sizes would otherwise demand.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..images import sample_crops
-from ..perception.layers import BlazeBlock, Conv
+from .layers import BlazeBlock, Conv
 
 OVERLAP = 0.3  # IoU above which two detections are one face
-TILE_OVERLAP = 0.25  # of a tile's side
+LEVELS = 3  # full-range levels: the plate's long side at 192, 384 and 768 px, as far as the plate has them
 
 
 @dataclass(frozen=True)
@@ -29,40 +33,44 @@ class Detections:
         return len(self.scores)
 
 
-def _centres(side: int, repeats: int) -> Tensor:
-    """(side * side * repeats, 2) cell centres in 0..1."""
-    c = (torch.arange(side) + 0.5) / side
-    return torch.stack(torch.meshgrid(c, c, indexing="xy"), -1).reshape(-1, 2).repeat_interleave(repeats, 0)
+def _anchors(h: int, w: int, stride: int, repeats: int, device: torch.device) -> Tensor:
+    """(h * w * repeats, 2) cell centres in input px."""
+    xs, ys = ((torch.arange(n, device=device) + 0.5) * stride for n in (w, h))
+    return torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2).repeat_interleave(repeats, 0)
 
 
 def _cells(x: Tensor, values: int) -> Tensor:
-    """(N, A * values, H, W) head output to (N, H * W * A, values)."""
+    """(N, A * values, h, w) head output to (N, h * w * A, values)."""
     return rearrange(x, "n (a v) h w -> n (h w a) v", v=values)
 
 
 class ShortRange(nn.Module):
-    """Pictures (N, 3, 128, 128) in 0..1 to anchors: logits (N, 896) and boxes with keypoints (N, 896, 8, 2) in 0..1."""
+    """Pictures (N, 3, h, w) in 0..1 to anchors: logits (N, A) and offsets (N, A, 16) in input px (centre, size, six keypoints)."""
 
-    size = 128
+    size = 128  # long side it was trained with
+    step = 16  # h and w must be multiples of it
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = Conv(3, 24, 5, 2)
         fine = ((24, 24, 1), (24, 28, 1), (28, 32, 2), (32, 36, 1), (36, 42, 1), (42, 48, 2), (48, 56, 1), (56, 64, 1))
         fine += ((64, 72, 1), (72, 80, 1), (80, 88, 1))
-        coarse = ((88, 96, 2),) + ((96, 96, 1),) * 4
+        coarse = ((88, 96, 2), *[(96, 96, 1)] * 4)
         self.fine = nn.Sequential(*(BlazeBlock(*b) for b in fine))
         self.coarse = nn.Sequential(*(BlazeBlock(*b) for b in coarse))
         self.score_fine, self.score_coarse = Conv(88, 2), Conv(96, 6)
         self.box_fine, self.box_coarse = Conv(88, 2 * 16), Conv(96, 6 * 16)
-        self.register_buffer("anchors", torch.cat([_centres(16, 2), _centres(8, 6)]), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.fine(F.relu(self.stem(x * 2 - 1)))
         coarse = self.coarse(fine)
         logits = torch.cat([_cells(self.score_fine(fine), 1), _cells(self.score_coarse(coarse), 1)], 1)
-        boxes = torch.cat([_cells(self.box_fine(fine), 16), _cells(self.box_coarse(coarse), 16)], 1)
-        return logits[..., 0], rearrange(boxes, "n a (k xy) -> n a k xy", xy=2) / self.size
+        offsets = torch.cat([_cells(self.box_fine(fine), 16), _cells(self.box_coarse(coarse), 16)], 1)
+        return logits.squeeze(-1), offsets
+
+    def anchors(self, h: int, w: int, device: torch.device) -> Tensor:
+        """(A, 2) anchor centres in input px."""
+        return torch.cat([_anchors(h // 8, w // 8, 8, 2, device), _anchors(h // 16, w // 16, 16, 6, device)])
 
 
 class DoubleBlazeBlock(nn.Module):
@@ -98,22 +106,21 @@ class Merge(nn.Module):
 
 
 class FullRange(nn.Module):
-    """Pictures (N, 3, 192, 192) in 0..1 to anchors: logits (N, 2304) and boxes with keypoints (N, 2304, 8, 2) in 0..1."""
+    """The same contract as `ShortRange`, for faces from a twentieth of the picture on."""
 
     size = 192
+    step = 32
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = Conv(3, 32, 3, 2)
-        at_48 = ((32, 8, 32, 1), (32, 8, 32, 1), (32, 12, 48, 2), (48, 12, 48, 1), (48, 16, 64, 1))
-        at_24 = ((64, 24, 96, 2), (96, 32, 128, 1), (128, 32, 128, 1))
-        at_12 = ((128, 36, 144, 2), (144, 48, 192, 1), (192, 64, 256, 1))
-        at_6 = ((256, 96, 384, 2),) + ((384, 96, 384, 1),) * 3
-        stages = (at_48, at_24, at_12, at_6)
-        self.stages = nn.ModuleList(nn.Sequential(*(DoubleBlazeBlock(*b) for b in stage)) for stage in stages)
+        at_4 = ((32, 8, 32, 1), (32, 8, 32, 1), (32, 12, 48, 2), (48, 12, 48, 1), (48, 16, 64, 1))
+        at_8 = ((64, 24, 96, 2), (96, 32, 128, 1), (128, 32, 128, 1))
+        at_16 = ((128, 36, 144, 2), (144, 48, 192, 1), (192, 64, 256, 1))
+        at_32 = ((256, 96, 384, 2), *[(384, 96, 384, 1)] * 3)
+        self.stages = nn.ModuleList(nn.Sequential(*(DoubleBlazeBlock(*b) for b in stage)) for stage in (at_4, at_8, at_16, at_32))
         self.merges = nn.ModuleList([Merge(384, 256, 96, 48, 2), Merge(96, 128, 64, 32, 2), Merge(64, 64, 48, 24, 1)])
         self.score, self.box = Conv(48, 1), Conv(48, 16)
-        self.register_buffer("anchors", _centres(48, 1), persistent=False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = F.relu(self.stem(x * 2 - 1))
@@ -123,74 +130,50 @@ class FullRange(nn.Module):
             levels.append(x)
         for merge, level in zip(self.merges, levels[-2::-1], strict=True):
             x = merge(x, level)
-        return _cells(self.score(x), 1)[..., 0], rearrange(_cells(self.box(x), 16), "n a (k xy) -> n a k xy", xy=2) / self.size
+        return _cells(self.score(x), 1).squeeze(-1), _cells(self.box(x), 16)
+
+    def anchors(self, h: int, w: int, device: torch.device) -> Tensor:
+        return _anchors(h // 4, w // 4, 4, 1, device)
 
 
 class FaceDetector(nn.Module):
-    """Both BlazeFace nets over the whole plate and, for small faces, over tiles of it."""
+    """Both BlazeFace nets over the plate."""
 
     def __init__(self) -> None:
         super().__init__()
         self.short, self.full = ShortRange(), FullRange()
 
     @torch.inference_mode()
-    def detect(self, images: Tensor, threshold: float = 0.5, max_faces: int = 16, tiles: bool = True) -> list[Detections]:
-        """Faces of every frame (F, H, W, 3).
+    def detect(self, images: Tensor, threshold: float = 0.5, max_faces: int = 16, small: bool = True) -> list[Detections]:
+        """Faces of every frame (F, H, W, 3), best first.
 
         Args:
             threshold: least score 0..1 of a face.
-            tiles: also look for faces smaller than a tenth of the plate (slower on large plates).
+            small: also search the finer levels of the pyramid, for faces less than about a tenth of the plate wide (slower).
         """
+        long_side = max(images.shape[1:3])
+        plan = [(self.short, self.short.size), (self.full, self.full.size)]
+        if small:
+            finer = (self.full.size * 2**level for level in range(1, LEVELS))
+            plan += [(self.full, side) for side in finer if side < 1.5 * long_side]
+        frame, scores, points = (torch.cat(x) for x in zip(*(self._level(*p, images, threshold) for p in plan), strict=True))
+        return [_merge(scores[frame == f], points[frame == f], max_faces) for f in range(len(images))]
+
+    def _level(self, net: ShortRange | FullRange, side: int, images: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+        """One net on the plates with their long side scaled to `side` px: frame (n,), score (n,), points (n, 8, 2) in plate px."""
         frames, height, width, _ = images.shape
-        plans = [(self.short, _whole(height, width)), (self.full, _whole(height, width))]
-        if tiles:
-            plans += [(self.full, level) for level in _tile_levels(height, width)]
-        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(frames)]
-        for net, squares in plans:
-            for frame, scores, points in self._run(net, images, squares.to(images.device), threshold):
-                found[frame].append((scores, points))
-        return [_merge(candidates, max_faces, images.device) for candidates in found]
-
-    def _run(self, net: nn.Module, images: Tensor, squares: Tensor, threshold: float):
-        """Yield (frame, scores (n,), points (n, 8, 2) px) of one net over the squares (T, 3: x, y, side) of every frame."""
-        frames = len(images)
-        corner, side = squares[:, :2], squares[:, 2]
-        scale = net.size / side
-        matrix = torch.zeros(len(squares), 2, 3, device=images.device)
-        matrix[:, 0, 0] = matrix[:, 1, 1] = scale
-        matrix[:, :, 2] = -corner * scale[:, None]
-        frame = torch.arange(frames, device=images.device).repeat_interleave(len(squares))
-        crops = sample_crops(images, matrix.repeat(frames, 1, 1), net.size, frame, padding="zeros")
+        scale = side / max(height, width)
+        h, w = (net.step * math.ceil(round(length * scale, 3) / net.step) for length in (height, width))
+        matrix = torch.tensor([[scale, 0, 0], [0, scale, 0]], device=images.device).expand(frames, -1, -1)
+        pictures = sample_crops(images, matrix, (h, w), padding="zeros", max_taps=2)
         dtype = net.stem.weight.dtype
-        logits, points = net(crops.to(dtype).clamp(0, 1).contiguous(memory_format=torch.channels_last))
-        scores, points = logits.float().sigmoid(), points.float()
-        for item, tile in zip(range(len(crops)), list(range(len(squares))) * frames, strict=True):
-            keep = scores[item] >= threshold
-            if keep.any():
-                p = points[item, keep]
-                offset = torch.cat([p[:, :1], p[:, 2:]], 1) + net.anchors[keep, None]  # the size is no position
-                size = p[:, 1:2] / 2
-                p = torch.cat([offset[:, :1] - size, offset[:, :1] + size, offset[:, 1:]], 1)  # low, high, keypoints
-                yield item // len(squares), scores[item, keep], p * side[tile] + corner[tile]
-
-
-def _whole(height: int, width: int) -> Tensor:
-    """The centred square that holds the plate, as one row (x, y, side)."""
-    side = max(height, width)
-    return torch.tensor([[(width - side) / 2, (height - side) / 2, side]], dtype=torch.float32)
-
-
-def _tile_levels(height: int, width: int) -> list[Tensor]:
-    """Overlapping square tiles (T, 3: x, y, side): the plate's short side, then half of it while that is still minified."""
-    levels, side = [], min(height, width)
-    while side >= 1.5 * FullRange.size and len(levels) < 2:
-        if side < 0.8 * max(height, width):
-            counts = [math.ceil(max(length / side - TILE_OVERLAP, 1) / (1 - TILE_OVERLAP)) for length in (width, height)]
-            xs, ys = (torch.linspace(0, length - side, n) for length, n in zip((width, height), counts, strict=True))
-            xy = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).reshape(-1, 2)
-            levels.append(torch.cat([xy, torch.full((len(xy), 1), float(side))], -1))
-        side //= 2
-    return levels
+        logits, offsets = net(pictures.clamp(0, 1).to(dtype).contiguous(memory_format=torch.channels_last))
+        scores = logits.float().sigmoid()
+        frame, cell = (scores >= threshold).nonzero(as_tuple=True)
+        anchor = net.anchors(h, w, images.device)[cell]
+        points = rearrange(offsets[frame, cell].float(), "n (k xy) -> n k xy", xy=2)
+        centre, half, keypoints = points[:, :1] + anchor[:, None], points[:, 1:2] / 2, points[:, 2:] + anchor[:, None]
+        return frame, scores[frame, cell], torch.cat([centre - half, centre + half, keypoints], 1) / scale
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
@@ -198,16 +181,15 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     both = (high - low).clamp_min(0).prod(-1)
-    area_a, area_b = (a[:, 2:] - a[:, :2]).prod(-1), (b[:, 2:] - b[:, :2]).prod(-1)
+    area_a, area_b = ((x[:, 2:] - x[:, :2]).clamp_min(0).prod(-1) for x in (a, b))
     return both / (area_a[:, None] + area_b[None] - both).clamp_min(1e-9)
 
 
-def _merge(candidates: list[tuple[Tensor, Tensor]], max_faces: int, device: torch.device) -> Detections:
-    """Weighted non-maximum suppression: overlapping detections become their score-weighted mean."""
-    if not candidates:
-        return Detections(torch.zeros(0, 4, device=device), torch.zeros(0, 6, 2, device=device), torch.zeros(0, device=device))
-    scores = torch.cat([s for s, _ in candidates])
-    points = torch.cat([p for _, p in candidates])
+def _merge(scores: Tensor, points: Tensor, max_faces: int) -> Detections:
+    """Weighted non-maximum suppression: overlapping detections become their score-weighted mean.
+
+    scores (N,); points (N, 8, 2): low corner, high corner, six keypoints.
+    """
     order = scores.argsort(descending=True)
     scores, points = scores[order], points[order]
     overlap = iou(points[:, :2].flatten(1), points[:, :2].flatten(1)) > OVERLAP
@@ -215,11 +197,10 @@ def _merge(candidates: list[tuple[Tensor, Tensor]], max_faces: int, device: torc
     faces, best = [], []
     while free.any() and len(faces) < max_faces:
         i = int(free.float().argmax())
-        group = overlap[i] & free
-        group[i] = True
+        group = (overlap[i] & free).index_fill(0, torch.tensor([i], device=free.device), True)
         weight = scores[group] / scores[group].sum()
         faces.append((points[group] * weight[:, None, None]).sum(0))
         best.append(scores[i])
         free &= ~group
-    merged = torch.stack(faces)
-    return Detections(merged[:, :2].flatten(1), merged[:, 2:], torch.stack(best))
+    merged = torch.stack(faces) if faces else points[:0]
+    return Detections(merged[:, :2].flatten(1), merged[:, 2:], torch.stack(best) if best else scores[:0])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..images import sample_crops, square_matrix
-from ..perception.layers import Conv
+from .layers import Conv
 
 MEAN_BGR = (103.939, 116.779, 123.68)
 
@@ -42,12 +42,9 @@ class IdentityNet(nn.Module):
         x = self.blocks(F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last))))
         return x.mean((2, 3)).float()
 
-    def embed(self, images: Tensor, landmarks: Tensor, frame: Tensor | None = None) -> Tensor:
-        """Frames (F, H, W, 3) and landmarks (N, 478, 3) to unit identity vectors (N, 1024); differentiable in the images.
-
-        `frame` (N,) names the frame of each set of landmarks; None means one per frame, in order.
-        """
-        return F.normalize(self(sample_crops(images, identity_matrix(landmarks), self.size, frame)), dim=-1)
+    def embed(self, images: Tensor, landmarks: Tensor) -> Tensor:
+        """Frames (F, H, W, 3) and their landmarks (F, 478, 3) to unit identity vectors (F, 1024); differentiable in the images."""
+        return F.normalize(self(sample_crops(images, identity_matrix(landmarks), self.size)), dim=-1)
 
 
 def identity_matrix(landmarks: Tensor) -> Tensor:

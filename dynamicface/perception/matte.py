@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..images import sample_crops
-from ..perception.layers import Conv
+from .layers import Conv
 
 
 class Gate(nn.Module):
