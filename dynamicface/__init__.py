@@ -1,7 +1,7 @@
 """DynamicFace: a face taken apart into identity, expression, pose, illumination and background, and put together again."""
 
 from .compose import blend_identity, compose_prior
-from .composite import SwapLook, apply_change, compute_change
+from .composite import apply_change, compute_change
 from .edit import apply_settings, edit_expression, edit_identity, edit_light, edit_pose
 from .errors import DynamicFaceError, ImageError, NoFaceError, WeightsError
 from .guides import Guides, render_guides
@@ -10,6 +10,7 @@ from .perception import Perception
 from .pipeline import FacePipeline, render_composite
 from .prior.estimate import fit_prior
 from .prior.head import HeadModel
+from .skin import SwapLook
 from .track import track_faces, track_from_core, track_to_core
 from .types import FaceCrop, FacePrior, FaceTrack, Filmed, Identity
 

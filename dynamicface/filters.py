@@ -24,13 +24,46 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, radius: int, rounds: int = 3) -> Tensor:
-    """Near-Gaussian blur by repeated box averages of the given radius (sigma is about radius for three rounds)."""
+    """Near-Gaussian blur by repeated box averages of the given radius (sigma is about radius for three rounds).
+
+    Wide blurs run on a reduced picture: what they leave is smooth enough to be enlarged again.
+    """
     if radius < 1:
         return images
+    step = radius // 4
+    if step > 1:
+        small = F.interpolate(images, [max(n // step, 1) for n in images.shape[-2:]], mode="area")
+        return F.interpolate(blur(small, round(radius / step), rounds), images.shape[-2:], mode="bilinear", align_corners=False)
     for _ in range(rounds):
-        images = F.avg_pool2d(images, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False)
-        images = F.avg_pool2d(images, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
+        images = _box(_box(images, radius, -1), radius, -2)
     return images
+
+
+def _box(images: Tensor, radius: int, dim: int) -> Tensor:
+    """Mean over 2 * radius + 1 pixels along a dimension, border repeated, by differences of running sums (faster than pooling)."""
+    side = (radius + 1, radius)
+    total = F.pad(images, (*side, 0, 0) if dim == -1 else (0, 0, *side), mode="replicate").cumsum(dim)
+    size, width = images.shape[dim], 2 * radius + 1
+    return (total.narrow(dim, width, size) - total.narrow(dim, 0, size)) / width
+
+
+def dilate(images: Tensor, radius: int) -> Tensor:
+    """Maximum over a square of 2 * radius + 1 pixels; erosion is `-dilate(-images, radius)`."""
+    for dim in (-1, -2):
+        size = images.shape[dim]
+        padded = F.pad(images, (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius), mode="replicate")
+        images = padded.narrow(dim, 0, size)
+        for shift in range(1, 2 * radius + 1):
+            images = torch.maximum(images, padded.narrow(dim, shift, size))
+    return images
+
+
+def halve(images: Tensor) -> Tensor:
+    """Mean of 2 x 2 pixels; an odd border is repeated."""
+    height, width = images.shape[-2:]
+    images = F.pad(images, (0, width % 2, 0, height % 2), mode="replicate") if (width | height) % 2 else images
+    rows = images[..., ::2, :] + images[..., 1::2, :]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
 
 
 def masked_blur(images: Tensor, weight: Tensor, radius: int) -> Tensor:
@@ -47,7 +80,7 @@ def fill_holes(images: Tensor, weight: Tensor) -> Tensor:
     levels = [(images * weight, weight)]
     while min(levels[-1][1].shape[-2:]) > 2:
         value, amount = levels[-1]
-        levels.append((F.avg_pool2d(value, 2, ceil_mode=True), F.avg_pool2d(amount, 2, ceil_mode=True)))
+        levels.append((halve(value), halve(amount)))
     value, amount = levels[-1]
     total = amount.sum((-2, -1), keepdim=True).clamp_min(1e-12)
     filled = (value.sum((-2, -1), keepdim=True) / total).expand_as(value)

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .composite import SwapLook, apply_change, compute_change, illumination_texture, is_unchanged
+from .checks import check_occlusion, plate_of
+from .composite import apply_change, compute_change, is_unchanged
 from .conventions import PARTS, linear_to_srgb
 from .filters import blur, sample
 from .images import sample_crops
@@ -27,6 +28,7 @@ from .prior.camera import crop_screen, image_centre, to_camera, to_screen
 from .prior.geometry import PosedHead, face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.raster import rasterise
+from .skin import SwapLook, illumination_texture, linear_crops
 from .types import FaceCrop, FacePrior
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
@@ -51,7 +53,8 @@ def render_guides(
     prior: FacePrior, head: HeadModel, size: int = 512, *, occlusion: Tensor | None = None, look: SwapLook | None = None
 ) -> Guides:
     """Render every guide of a prior. occlusion: (F, H, W) in the plate, 1 = something in front of the face."""
-    plate = prior.background.plate
+    plate = plate_of(prior)
+    check_occlusion(occlusion, plate)
     crop = face_crop(prior.filmed, size)
     before, after = pose_head(prior.filmed, head, crop), pose_head(prior, head, crop)
     pictures = sample_crops(plate[..., :3], crop.matrix, size)
@@ -98,7 +101,7 @@ def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor
 
 def illumination_map(prior: FacePrior, before: PosedHead, after: PosedHead, crop: FaceCrop) -> Tensor:
     """(F, S, S, 3): display-referred light on identity-free skin, black outside of the head; follows edits of pose and light."""
-    ground = illumination_texture(prior.background.plate, before, crop, 128)
+    ground = illumination_texture(linear_crops(prior.background.plate, crop), before, 128)
     raster = after.raster
     uv = raster.interpolate(after.head.uv)
     shading = [

@@ -15,14 +15,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checks import check_occlusion, plate_of
 from .compose import compose_prior
-from .composite import SwapLook, apply_change, compute_change, is_unchanged
+from .composite import apply_change, compute_change, is_unchanged
 from .edit import apply_settings
 from .guides import Guides, render_guides
 from .images import as_plate
 from .perception import Perception
 from .prior.estimate import fit_prior, select_frames
 from .prior.head import HeadModel
+from .skin import SwapLook
 from .track import track_faces
 from .types import FacePrior, FaceTrack
 
@@ -92,7 +94,8 @@ def render_composite(
     Returns the pictures (F, H, W, C) and the mask (F, H, W); where the mask is 0 the pictures are the plate's, to the bit. Frames whose
     confidence is low fade to the plate. occlusion: (F, H, W), 1 = something in front of the face. progress(done, total).
     """
-    plate = prior.background.plate
+    plate = plate_of(prior)
+    check_occlusion(occlusion, plate)
     if is_unchanged(prior):
         return plate, plate.new_zeros(plate.shape[:3])
     out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])

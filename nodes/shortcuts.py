@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..dynamicface.compose import compose_prior
-from ..dynamicface.composite import SwapLook
 from ..dynamicface.edit import edit_expression, edit_pose
 from ..dynamicface.prior.estimate import fit_prior
+from ..dynamicface.skin import SwapLook
 from .edit import expression_dials, intensity_slider, pose_dials
 from .guides import OCCLUSION_TOOLTIP, composite, result_outputs
 from .host.models import head_model, to_working_device

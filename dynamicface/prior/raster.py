@@ -11,6 +11,7 @@ Unusual here:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -32,6 +33,11 @@ class Raster:
     weight: Tensor  # (P, 3) perspective-correct barycentrics
     vertices: int  # V
 
+    @cached_property
+    def shared_corner(self) -> Tensor:
+        """(P, 3) the corners as indices into V, for attributes all frames share."""
+        return self.corner if len(self.face) == 1 else self.corner % self.vertices
+
     @property
     def mask(self) -> Tensor:
         """(F, H, W) bool, covered pixels."""
@@ -39,9 +45,11 @@ class Raster:
 
     def gather(self, attribute: Tensor) -> Tensor:
         """Interpolate a vertex attribute (F, V, C) or (V, C) at the covered pixels: (P, C)."""
+        shared = attribute.dim() == 2 or attribute.shape[0] == 1
         flat = attribute.reshape(-1, attribute.shape[-1])
-        corner = self.corner if attribute.dim() == 3 and attribute.shape[0] > 1 else self.corner % self.vertices
-        return (flat[corner] * self.weight[..., None]).sum(1)
+        a, b, c = (self.shared_corner if shared else self.corner).unbind(1)
+        u, v, w = self.weight[:, :, None].unbind(1)
+        return torch.addcmul(torch.addcmul(flat[a] * u, flat[b], v), flat[c], w)
 
     def scatter(self, values: Tensor, background: float = 0.0) -> Tensor:
         """Place values at the covered pixels, (P, C) -> (F, H, W, C)."""

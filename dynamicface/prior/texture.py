@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..conventions import PARTS
-from ..filters import fill_holes, masked_blur, sample
+from ..filters import dilate, fill_holes, masked_blur, sample
 from ..landmark_sets import BROWS
 from . import light
 from .geometry import PosedHead
@@ -93,7 +93,7 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
     distance = (smooth - expected).abs().mean(1, keepdim=True)
     likely = 1 / (1 + (distance / 0.4) ** 6)
-    likely = -F.max_pool2d(-likely, 5, 1, 2)
+    likely = -dilate(-likely, 2)
     return likely + (1 - likely) * inner
 
 
@@ -211,7 +211,7 @@ def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
     eyes = torch.isin(table.part, torch.tensor([PARTS.index("eye_left"), PARTS.index("eye_right")], device=albedo.device))
     eye_texel = torch.zeros_like(skin.view(-1))
     eye_texel[table.texel[eyes]] = True
-    seen = -F.max_pool2d(-weight[None], 2 * (size // 100) + 1, 1, size // 100)  # the rim of what shows is lid and lash
+    seen = -dilate(-weight[None], size // 100)  # the rim of what shows is lid and lash
     eye_weight = (masked_blur(seen, torch.ones_like(seen), 1) * eye_texel.view(1, 1, size, size) / 0.3).clamp(0, 1)
     return (whole * (1 - eye_weight) + albedo[None] * eye_weight)[0].clamp(0, 1.2)
 

@@ -1,0 +1,104 @@
+"""The composed head as the plate's crop sees it, pixel by pixel, together with where each surface point was when filmed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .conventions import PARTS
+from .filters import blur, dilate
+from .prior import light
+from .prior.geometry import PosedHead
+from .prior.raster import Raster
+
+SKIN, EYES, MOUTH = 0, 1, 2
+_GROUP_OF_PART = tuple(EYES if part.startswith("eye") else MOUTH if part in ("inner_mouth", "teeth", "tongue") else SKIN for part in PARTS)
+_COLLAR_TOP, _COLLAR_BOTTOM = -0.13, -0.19  # metres in the head model: over this height of the neck an effect dies out
+_BEHIND = 0.006  # metres
+_EDGE_ON = 0.08  # cosine below which the plate shows a surface too obliquely
+
+
+@dataclass(frozen=True)
+class Surface:
+    """P covered pixels of the composed head in F crops."""
+
+    before: PosedHead  # as filmed
+    after: PosedHead  # as composed
+    frame: Tensor  # (P,) which frame
+    part: Tensor  # (P,) index into PARTS
+    group: Tensor  # (P,) SKIN, EYES or MOUTH
+    came_from: Tensor  # (P, 3) crop px, crop px, depth of the surface point as filmed
+    moved: Tensor  # (P, 2) from where it is now to where it was, crop px
+    normals: tuple[Tensor, Tensor]  # (P, 3) camera space, as filmed and as composed
+    facing: Tensor  # (P, 1) cosine to the camera as filmed
+    uv: Tensor  # (P, 2)
+    region: Tensor  # (P, 1) weight of the face itself; 1 on eyes and in the mouth
+    openness: Tensor  # (P, 1) ambient occlusion
+    collar: Tensor  # (P, 1) 1 on the head, 0 at the lower end of the neck
+
+    @property
+    def raster(self) -> Raster:
+        return self.after.raster
+
+    def picture(self, values: Tensor) -> Tensor:
+        """(P, C) or (P,) -> (F, C, H, W), 0 beside the head."""
+        return self.raster.scatter(values[:, None] if values.dim() == 1 else values).permute(0, 3, 1, 2)
+
+    def shade(self, which: int, illumination: Tensor) -> Tensor:
+        """Shading (P, 3) with the filmed (0) or composed (1) normals under (F, 9, 3)."""
+        if len(illumination) == 1:
+            return light.shade(self.normals[which][None], illumination)[0]
+        return torch.einsum("pk,pkc->pc", light.basis(self.normals[which]), illumination[self.frame]).clamp_min(0.01)
+
+    @cached_property
+    def unseen(self) -> tuple[Tensor, Tensor]:
+        """Two maps (F, 1, H, W): surface the plate does not show, and (soft) the part of it that is filled from the model.
+
+        Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched.
+        """
+        size = self.before.size
+        column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
+        other = groups(self.before.part)[self.frame, row, column] != self.group
+        behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + _BEHIND
+        turned = (self.facing[:, 0] < _EDGE_ON) & (self.group == SKIN)
+        unseen = (other | behind | turned).to(self.uv.dtype)
+        maps = self.picture(torch.stack([unseen, unseen * self.region[:, 0]], -1))
+        radius = max(1, size // 340)
+        opened = dilate(-dilate(-maps, radius), radius)
+        return opened[:, :1], blur(opened[:, 1:], 1, 1)
+
+
+def groups(part: Tensor) -> Tensor:
+    """Part labels (..) -> SKIN (also where there is nothing), EYES or MOUTH."""
+    return torch.tensor(_GROUP_OF_PART, device=part.device)[part.clamp_min(0)]
+
+
+def surface_of(before: PosedHead, after: PosedHead) -> Surface:
+    """Line the composed head up with the filmed one."""
+    raster, head = after.raster, after.head
+    moving = torch.cat([before.screen, after.screen[..., :2], before.normal, after.normal, before.facing[..., None]], -1)
+    came_from, now_at, filmed, composed, facing = raster.gather(moving).split((3, 2, 3, 3, 1), -1)
+    collar = ((head.template[:, 1] - _COLLAR_BOTTOM) / (_COLLAR_TOP - _COLLAR_BOTTOM)).clamp(0, 1)
+    fixed = torch.cat([head.uv, torch.stack([head.face_region, head.ambient_occlusion, collar], -1)], -1)
+    uv, region, openness, collar = raster.gather(fixed).split((2, 1, 1, 1), -1)
+    part = after.part.view(-1)[raster.pixel]
+    group = groups(part)
+    return Surface(
+        before,
+        after,
+        torch.div(raster.pixel, after.size * after.size, rounding_mode="floor"),
+        part,
+        group,
+        came_from,
+        came_from[:, :2] - now_at,
+        (F.normalize(filmed, dim=-1), F.normalize(composed, dim=-1)),
+        facing,
+        uv,
+        torch.maximum(region, (group != SKIN)[:, None]),
+        openness,
+        collar,
+    )
