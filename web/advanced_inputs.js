@@ -11,7 +11,7 @@ function fold(node, widget) {
 }
 
 app.registerExtension({
-  name: "DynamicFace.AdvancedInputs",
+  name: "dynamicface.AdvancedInputs",
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (!nodeData.name.startsWith("DynamicFace_")) return;
     const created = nodeType.prototype.onNodeCreated;

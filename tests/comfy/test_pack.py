@@ -56,6 +56,12 @@ def test_artist_facing_text(ours):
             assert output.tooltip, f"{name} output {output.id} needs a tooltip"
 
 
+def test_every_node_has_a_help_page(ours):
+    """The frontend serves web/docs/<node id>.md as the node's help."""
+    pages = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
+    assert pages == set(ours)
+
+
 def test_too_old_comfyui_gets_a_message(monkeypatch, caplog):
     """Where the V3 API is missing the pack says so and stays loadable without nodes."""
     monkeypatch.setitem(sys.modules, "comfy_api.latest", None)
