@@ -1,4 +1,4 @@
-"""What every test may use: the test media that dev.py unpacks from registry packages."""
+"""What every test may use: a real portrait and its fit, made once, and the test media that dev.py unpacks from registry packages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+
+from dynamicface import FacePipeline, FacePrior, FaceTrack, HeadModel
 
 MEDIA = Path(__file__).resolve().parents[1] / ".cache" / "media"
 
@@ -37,3 +39,34 @@ def photograph(media):
             return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255)[None]
 
     return load
+
+
+@pytest.fixture(scope="session")
+def pipeline() -> FacePipeline:
+    """The shipped networks and head model."""
+    return FacePipeline.load()
+
+
+@pytest.fixture(scope="session")
+def head(pipeline) -> HeadModel:
+    """The shipped head model."""
+    return pipeline.head
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Tensor:
+    """(1, 512, 512, 3): the photograph of an astronaut that comes with scikit-image."""
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image's photograph")
+    return torch.from_numpy(data.astronaut().astype(np.float32) / 255)[None]
+
+
+@pytest.fixture(scope="session")
+def track(pipeline, portrait) -> FaceTrack:
+    """The portrait's face."""
+    return pipeline.track(portrait)
+
+
+@pytest.fixture(scope="session")
+def fitted(pipeline, portrait, track) -> FacePrior:
+    """The portrait's face, taken apart. Never changed in place."""
+    return pipeline.fit(portrait, track)
