@@ -19,9 +19,14 @@ FEATHER_TOOLTIP = (
 OCCLUSION_TOOLTIP = "White where something is in front of the face (a hand, a microphone, your roto): those pixels stay the plate's."
 
 
+def per_frame(mask, frames):
+    """A mask of one frame serves a whole shot."""
+    return mask.expand(frames, -1, -1) if mask is not None and len(mask) == 1 else mask
+
+
 def composite(prior, occlusion=None, look=None):
     """The prior's pictures in its plate and their mask, on ComfyUI's device and back, with progress and a preview."""
-    prior, occlusion = to_working_device((prior, occlusion))
+    prior, occlusion = to_working_device((prior, per_frame(occlusion, len(prior))))
     images, mask = to_graph_device(render_composite(prior, head_model(), occlusion=occlusion, look=look, progress=progress()))
     preview(images)
     return images, mask
@@ -98,7 +103,7 @@ class RenderGuides(io.ComfyNode):
 
     @classmethod
     def execute(cls, prior, size, occlusion=None) -> io.NodeOutput:
-        prior, occlusion = to_working_device((prior, occlusion))
+        prior, occlusion = to_working_device((prior, per_frame(occlusion, len(prior))))
         guides = to_graph_device(render_guides(prior, head_model(), size=size, occlusion=occlusion))
         return io.NodeOutput(
             guides.composite, guides.mask, guides.crop, guides.normal, guides.expression, guides.illumination, guides.background
@@ -166,6 +171,7 @@ class PasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, plate, images, mask, crop, feather, colour_match, occlusion=None) -> io.NodeOutput:
+        mask, occlusion = per_frame(mask, len(plate)), per_frame(occlusion, len(plate))
         plate, images, mask, crop, occlusion = to_working_device((plate, images, mask, crop, occlusion))
         out = paste_back(plate, images, mask, crop, feather=feather, colour_match=colour_match, occlusion=occlusion, progress=progress())
         return io.NodeOutput(*to_graph_device(out))

@@ -140,6 +140,22 @@ def test_several_faces_are_chosen_by_position_and_by_photo(comfy, media):
     assert 430 < centres[2] < 530
 
 
+def test_one_mask_serves_a_whole_shot(comfy, portrait):
+    """A roto of one frame over the whole picture keeps every frame of a shot as filmed."""
+    roto = {
+        "7": node("SolidMask", value=1.0, width=512, height=512),
+        "9": node("RepeatImageBatch", image=["1", 0], amount=3),
+    }
+    shot = graph(portrait, smile(1.0), **roto)
+    shot["2"]["inputs"]["images"] = shot["3"]["inputs"]["images"] = ["9", 0]
+    shot["5"]["inputs"]["occlusion"] = ["7", 0]
+    frames = comfy.run(shot)["6"]["images"]
+    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+    assert len(frames) == 3
+    for frame in frames:
+        assert ImageChops.difference(Image.open(comfy.folders["temp"] / frame["filename"]).convert("RGB"), plate).getbbox() is None
+
+
 def test_dial_beyond_its_range_is_refused(comfy, portrait):
     with pytest.raises(ComfyError, match="bigger than max"):
         comfy.validate(graph(portrait, smile(3.0)))
