@@ -37,7 +37,7 @@ KEY_STEP = 8  # frames between key frames of a clip
 PHOTOS = 16  # batches up to this long may be unrelated photos: every frame is a key frame
 CHUNK = 16  # frames per network call
 LOOKS = 3  # passes at most that correct the ROI before the full pass
-SETTLED = 0.1  # change of an ROI, as a part of its side, up to which it is not corrected again
+SETTLED = 0.1  # change of an ROI, as a part of its side, up to which a clip's frame is not looked at again; photos get every look
 PRESENT = 0.5  # presence from which a frame counts as showing the face
 SAME_PLACE = 0.2  # IoU from which a detection continues the face seen before
 SAME_PERSON = 0.6  # cosine of identity vectors from which two faces may be one person
@@ -48,14 +48,14 @@ SOFTNESS = 0.2  # of the soft bounding box of the landmarks, as a part of their 
 SOFT_BOX_GROWTH, SOFT_BOX_DROP = 1.096, 0.0028  # make the soft box as large and as low as the hard one, on average
 
 
-def roi_of_detections(boxes: Tensor, keypoints: Tensor) -> Tensor:
-    """ROIs (N, 4) from a detector's boxes (N, 4) and keypoints (N, 6, 2)."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    right = F.normalize(keypoints[:, 1] - keypoints[:, 0], dim=-1)
+def faces_roi(faces: Detections) -> Tensor:
+    """ROIs (N, 4) around detections, upright along the line between the eyes."""
+    low, high = faces.boxes[:, :2], faces.boxes[:, 2:]
+    right = F.normalize(faces.keypoints[:, 1] - faces.keypoints[:, 0], dim=-1)
     return torch.cat([(low + high) / 2, right * ROI_TO_BOX * (high - low).amax(-1, keepdim=True)], -1)
 
 
-def roi_of_landmarks(landmarks: Tensor) -> Tensor:
+def landmarks_roi(landmarks: Tensor) -> Tensor:
     """ROIs (N, 4) from landmarks (N, 468.., 2..): around their soft bounding box, upright along the line between the eyes.
 
     A soft maximum, the mean weighted by exp(x / softness), follows all points near the edge and so is quieter than the outermost.
@@ -88,17 +88,17 @@ def roi_change(a: Tensor, b: Tensor) -> Tensor:
     return torch.maximum((a - b)[:, :2].norm(dim=-1), (a - b)[:, 2:].norm(dim=-1) / 2) / b[:, 2:].norm(dim=-1)
 
 
-def find_roi(plate: Tensor, perception: Perception, roi: Tensor) -> Tensor:
-    """ROIs (N, 4) of the faces in frames (N, H, W, 3) from rough ones: looks again where the last look moved the ROI."""
+def find_roi(plate: Tensor, perception: Perception, roi: Tensor, settled: float = 0.0) -> Tensor:
+    """ROIs (N, 4) of the faces in frames (N, H, W, 3) from rough ones: looks again while a look moves the ROI by more than `settled`."""
     net, size = perception.landmarks, perception.landmarks.size
     roi, active = roi.clone(), torch.arange(len(roi), device=roi.device)
     for _ in range(LOOKS):
         matrix = roi_matrix(roi[active], size)
         mesh = net.mesh_only(sample_crops(plate, matrix, size, active, max_taps=2))
-        found = roi_of_landmarks(transform(mesh[..., :2], invert(matrix)))
+        found = landmarks_roi(transform(mesh[..., :2], invert(matrix)))
         change = roi_change(found, roi[active])
         roi[active] = found
-        active = active[change > SETTLED]
+        active = active[change > settled]
         if len(active) == 0:
             break
     return roi
@@ -138,26 +138,39 @@ class _Chooser:
         if (same := self.continues(faces, expected)) is not None:
             return same
         if self.first is None:
-            picked = self._by_place(faces) if self.reference is None else int((self._embed(frame, faces) @ self.reference).argmax())
-            self.first = frame, roi_of_detections(faces.boxes, faces.keypoints)[picked]
-            return picked
+            return self._choose(frame, faces)
         if not self.crowd and self.reference is None:
             return 0
-        likeness = self._embed(frame, faces) @ self._target()
+        likeness = self._identity(frame, faces_roi(faces)) @ self._target()
         best = int(likeness.argmax())
         return best if likeness[best] >= SAME_PERSON or not self.clip else None
 
-    def _by_place(self, faces: Detections) -> int:
-        centre = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-        if self.choose == "leftmost":
-            return int(centre[:, 0].argmin())
-        if self.choose == "rightmost":
-            return int(centre[:, 0].argmax())
-        if self.choose == "centre":
-            middle = centre.new_tensor([self.plate.shape[2] / 2, self.plate.shape[1] / 2])
-            return int((centre - middle).norm(dim=-1).argmin())
-        by_size = (faces.boxes[:, 2:] - faces.boxes[:, :2]).prod(-1).argsort(descending=True)
-        return int(by_size[min(self.index, len(faces) - 1) if self.choose == "index" else 0])
+    def _choose(self, frame: int, faces: Detections) -> int | None:
+        """The first pick, among the detections that the landmark net confirms."""
+        roi = faces_roi(faces)
+        if len(faces) > 1:
+            real = (self._landmarks(frame, roi)[1] >= PRESENT).nonzero().flatten()
+            if len(real) == 0:
+                return None
+        else:
+            real = torch.zeros(1, dtype=torch.long, device=roi.device)
+        boxes = faces.boxes[real]
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+        middle = centre.new_tensor([self.plate.shape[2] / 2, self.plate.shape[1] / 2])
+        by_size = (boxes[:, 2:] - boxes[:, :2]).prod(-1).argsort(descending=True)
+        if self.choose == "reference":
+            best = (self._identity(frame, roi[real]) @ self.reference).argmax()
+        elif self.choose == "leftmost":
+            best = centre[:, 0].argmin()
+        elif self.choose == "rightmost":
+            best = centre[:, 0].argmax()
+        elif self.choose == "centre":
+            best = (centre - middle).norm(dim=-1).argmin()
+        else:
+            best = by_size[min(self.index, len(real) - 1) if self.choose == "index" else 0]
+        picked = int(real[best])
+        self.first = frame, roi[picked]
+        return picked
 
     def _target(self) -> Tensor:
         """(D,) identity of the person, computed when somebody has to be told apart."""
@@ -166,14 +179,15 @@ class _Chooser:
             self.reference = self._identity(frame, roi[None])[0]
         return self.reference
 
-    def _embed(self, frame: int, faces: Detections) -> Tensor:
-        return self._identity(frame, roi_of_detections(faces.boxes, faces.keypoints))
+    def _landmarks(self, frame: int, roi: Tensor) -> tuple[Tensor, Tensor]:
+        """Landmarks and presence of the faces in several ROIs (N, 4) of one frame."""
+        same = self.plate[frame : frame + 1].expand(len(roi), -1, -1, -1)
+        return find_landmarks(same, self.perception, find_roi(same, self.perception, roi, SETTLED))
 
     def _identity(self, frame: int, roi: Tensor) -> Tensor:
-        """(N, D) identity vectors of the faces in several ROIs of one frame."""
+        """(N, D) identity vectors of the faces in several ROIs (N, 4) of one frame."""
         same = self.plate[frame : frame + 1].expand(len(roi), -1, -1, -1)
-        landmarks, _ = find_landmarks(same, self.perception, find_roi(same, self.perception, roi))
-        return self.perception.identity.embed(same, landmarks)
+        return self.perception.identity.embed(same, self._landmarks(frame, roi)[0])
 
 
 def _interpolate(values: Tensor, known: Tensor, wanted: Tensor) -> Tensor:
@@ -227,7 +241,7 @@ def track_faces(
         roi = _interpolate(torch.stack(rois), torch.tensor(keys, device=plate.device), torch.arange(frames, device=plate.device))
         for start in range(0, frames, CHUNK):
             part = slice(start, start + CHUNK)
-            exact = find_roi(plate[part], perception, roi[part])
+            exact = find_roi(plate[part], perception, roi[part], SETTLED if clip else 0.0)
             landmarks[part], presence[part] = find_landmarks(plate[part], perception, exact)
             report(min(start + CHUNK, frames), frames)
     present = (presence >= PRESENT).nonzero().flatten()
@@ -266,7 +280,7 @@ def _detect_keys(plate: Tensor, perception: Perception, chooser: _Chooser, step:
             picked = chooser.pick(frame, faces, expected)
             if picked is not None:
                 found.append(frame)
-                rois.append(roi_of_detections(faces.boxes, faces.keypoints)[picked])
+                rois.append(faces_roi(faces)[picked])
                 expected = faces.boxes[picked] if chooser.clip else None
     return found, rois
 
@@ -275,7 +289,7 @@ def _search_lost(plate: Tensor, perception: Perception, chooser: _Chooser, landm
     """Detect the person on the frames between the key frames where following it failed; fills landmarks and presence in place."""
     lost = (presence < PRESENT).nonzero().flatten()
     present = (presence >= PRESENT).nonzero().flatten()
-    expected = roi_box(_interpolate(roi_of_landmarks(landmarks[present]), present, lost))
+    expected = roi_box(_interpolate(landmarks_roi(landmarks[present]), present, lost))
     for start in range(0, len(lost), CHUNK):
         frames = lost[start : start + CHUNK]
         pictures = plate[frames]
@@ -284,10 +298,10 @@ def _search_lost(plate: Tensor, perception: Perception, chooser: _Chooser, landm
             picked = chooser.pick(int(frames[i]), faces, expected[start + i])
             if picked is not None:
                 items.append(i)
-                rois.append(roi_of_detections(faces.boxes, faces.keypoints)[picked])
+                rois.append(faces_roi(faces)[picked])
         if items:
             pictures = pictures[items]
-            roi = find_roi(pictures, perception, torch.stack(rois))
+            roi = find_roi(pictures, perception, torch.stack(rois), SETTLED)
             landmarks[frames[items]], presence[frames[items]] = find_landmarks(pictures, perception, roi)
 
 

@@ -18,6 +18,7 @@ from ..images import sample_crops
 from .layers import BlazeBlock, Conv
 
 OVERLAP = 0.3  # IoU above which two detections are one face
+COVERED = 0.6  # part of the smaller box above which the lower-scored detection is a ghost of the other
 LEVELS = 3  # full-range levels: the plate's long side at 192, 384 and 768 px, as far as the plate has them
 
 
@@ -176,13 +177,18 @@ class FaceDetector(nn.Module):
         return frame, scores[frame, cell], torch.cat([centre - half, centre + half, keypoints], 1) / scale
 
 
-def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
+def _intersection(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Area shared by boxes (N, 4) and (M, 4): (N, M), and their areas (N, 1), (1, M)."""
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = (high - low).clamp_min(0).prod(-1)
     area_a, area_b = ((x[:, 2:] - x[:, :2]).clamp_min(0).prod(-1) for x in (a, b))
-    return both / (area_a[:, None] + area_b[None] - both).clamp_min(1e-9)
+    return (high - low).clamp_min(0).prod(-1), area_a[:, None], area_b[None]
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union (N, M) of boxes (N, 4) and (M, 4)."""
+    both, area_a, area_b = _intersection(a, b)
+    return both / (area_a + area_b - both).clamp_min(1e-9)
 
 
 def _merge(scores: Tensor, points: Tensor, max_faces: int) -> Detections:
@@ -192,15 +198,18 @@ def _merge(scores: Tensor, points: Tensor, max_faces: int) -> Detections:
     """
     order = scores.argsort(descending=True)
     scores, points = scores[order], points[order]
-    overlap = iou(points[:, :2].flatten(1), points[:, :2].flatten(1)) > OVERLAP
+    boxes = points[:, :2].flatten(1)
+    both, area_a, area_b = _intersection(boxes, boxes)
+    same = iou(boxes, boxes) > OVERLAP
+    ghost = both / torch.minimum(area_a, area_b).clamp_min(1e-9) > COVERED
     free = torch.ones_like(scores, dtype=torch.bool)
     faces, best = [], []
     while free.any() and len(faces) < max_faces:
         i = int(free.float().argmax())
-        group = (overlap[i] & free).index_fill(0, torch.tensor([i], device=free.device), True)
+        group = (same[i] & free).index_fill(0, torch.tensor([i], device=free.device), True)
         weight = scores[group] / scores[group].sum()
         faces.append((points[group] * weight[:, None, None]).sum(0))
         best.append(scores[i])
-        free &= ~group
+        free &= ~(group | ghost[i])
     merged = torch.stack(faces) if faces else points[:0]
     return Detections(merged[:, :2].flatten(1), merged[:, 2:], torch.stack(best) if best else scores[:0])
