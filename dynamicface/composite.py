@@ -30,7 +30,7 @@ from .types import FaceCrop, FacePrior
 
 _LOOSE = (PARTS.index("neck"), PARTS.index("ears"))  # follow the head smoothly rather than by the mesh
 _REACH = 0.055  # metres beyond the head over which the plate follows
-_FIELD = 256  # resolution of flow and gain; they are smooth
+_FIELD = 192  # resolution of the gain, which is smooth
 _MAX_GAIN = 4.0
 
 
@@ -71,18 +71,21 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     if prior.illumination is not filmed.illumination:
         log_gain = log_gain + _log_ratio(surface.shade(1, prior.illumination), surface.shade(1, filmed.illumination))
     anchored = ~torch.isin(surface.part, torch.tensor(_LOOSE, device=surface.part.device))
-    fields = torch.cat([surface.moved, log_gain * surface.collar, anchored[:, None]], -1)
+    fields = torch.cat([surface.moved, log_gain * surface.collar, anchored[:, None] * surface.front], -1)
     fields = surface.picture(fields)
 
     reach = _reach(before, after)
     known = surface.raster.mask[:, None].to(fields.dtype)
-    flow = _spread(fields[:, :2], fields[:, 5:] * (1 - surface.unseen[0]), reach)
+    seen = fields[:, 5:] * (1 - surface.unseen[0])
+    if prior.rotation is not filmed.rotation:  # islands of surface between ear and hair would tear the plate
+        seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)
+    flow = _spread(fields[:, :2], seen, reach, crop.size)
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
-    gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow)))
+    gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
     colour, alpha = revealed(surface, prior.identity, shading, picture)
     if prior.identity is not filmed.identity and prior.identity.albedo is not None and prior.identity.albedo is not filmed.identity.albedo:
-        skin, skin_alpha = foreign_skin(surface, prior.identity, picture, look or SwapLook())
+        skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
         alpha = 1 - (1 - alpha) * (1 - skin_alpha)
     return Change(crop, flow, gain, colour, alpha, (reach * 20).clamp(0, 1))
@@ -116,10 +119,10 @@ def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int,
     matrix = change.crop.matrix[f]
     grid = pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])
     in_crop = (grid @ matrix[:, :2].mT + matrix[:, 2])[None]
-    in_field = in_crop * (change.flow.shape[-1] / change.crop.size)
-    fields = torch.cat([change.flow[f : f + 1], change.gain[f : f + 1], change.mask[f : f + 1]], 1)
-    fields = sample(fields, in_field)
-    flow, gain, alpha = fields[:, :2], fields[:, 2:5], fields[:, 5]
+    flow = sample(change.flow[f : f + 1], in_crop)
+    fields = torch.cat([change.gain[f : f + 1], change.mask[f : f + 1]], 1)
+    fields = sample(fields, in_crop * (fields.shape[-1] / change.crop.size))
+    gain, alpha = fields[:, :3], fields[:, 3]
     layer = sample(torch.cat([change.layer[f : f + 1], change.layer_alpha[f : f + 1]], 1), in_crop)
     read_at = grid + (flow.permute(0, 2, 3, 1) / matrix[0, 0])
     margin = 8 + int(flow.abs().max() / matrix[0, 0])
@@ -150,7 +153,8 @@ def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:
     if matte is None:
         return 1.0
     step = crop.size / _FIELD
-    grid = pixel_grid(_FIELD, _FIELD, flow) * step + flow.permute(0, 2, 3, 1)
+    grid = pixel_grid(_FIELD, _FIELD, flow) * step
+    grid = grid + sample(flow, grid.expand(len(flow), -1, -1, -1)).permute(0, 2, 3, 1)
     plate_xy = transform(grid.flatten(1, 2), crop.inverse).view(grid.shape)
     height, width = prior.image_size
     scale = plate_xy.new_tensor([matte.shape[-1] / width, matte.shape[-2] / height])
@@ -171,14 +175,12 @@ def _reach(before: PosedHead, after: PosedHead) -> Tensor:
     return F.interpolate(soft, (_FIELD, _FIELD), mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def _spread(field: Tensor, known: Tensor, reach: Tensor) -> Tensor:
-    """Continue a field (F, C, H, W) from where it is known (F, 1, H, W), let it die out with reach; at field resolution."""
-    if field.shape[-1] != _FIELD:
-        both = torch.cat([field * known, known], 1)
-        both = F.interpolate(both, (_FIELD, _FIELD), mode="area") if field.shape[-1] > _FIELD else F.interpolate(both, (_FIELD, _FIELD))
+def _spread(field: Tensor, known: Tensor, reach: Tensor, size: int) -> Tensor:
+    """Continue a field (F, C, H, W) from where it is known (F, 1, H, W), let it die out with reach; at size x size."""
+    if field.shape[-1] > size:
+        both = F.interpolate(torch.cat([field * known, known], 1), (size, size), mode="area")
         known = both[:, -1:]
         field = both[:, :-1] / known.clamp_min(1e-4)
     filled = fill_holes(field, known)
-    smooth = blur(filled, 3, 2)
-    filled = filled * known + smooth * (1 - known)
-    return filled * reach
+    filled = torch.lerp(blur(filled, max(size // 85, 1), 2), filled, known)
+    return filled * F.interpolate(reach, filled.shape[-2:], mode="bilinear", align_corners=False)

@@ -25,8 +25,8 @@ class Dial:
 
 _SMILE = {
     **both("mouthSmile", 0.85),
-    **both("cheekSquint", 0.55),
-    **both("eyeSquint", 0.3),
+    **both("cheekSquint", 0.8),
+    **both("eyeSquint", 0.5),
     **both("mouthUpperUp", 0.2),
     **both("mouthDimple", 0.2),
     **both("mouthStretch", 0.1),
@@ -50,7 +50,7 @@ DIALS: dict[str, Dial] = {
     ),
     "jaw_open": Dial({"jawOpen": 0.8}, {"mouthShrugLower": 0.3, **both("mouthPress", 0.3)}, tip="Opens the mouth."),
     "brows_up": Dial(
-        {"browInnerUp": 0.8, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8, **both("eyeWide", 0.2)},
+        {"browInnerUp": 1.2, **both("browOuterUp", 1.2), **both("eyeWide", 0.3)},
         {**both("browDown", 0.8)},
         tip="Raises both brows; below 0 they are lowered.",
     ),
@@ -73,7 +73,7 @@ DIALS: dict[str, Dial] = {
         tip="Lowered brows, tense lids and lips; below 0 the face relaxes.",
     ),
     "surprise": Dial(
-        {"browInnerUp": 0.9, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8, **both("eyeWide", 0.8), "jawOpen": 0.35, "mouthFunnel": 0.15},
+        {"browInnerUp": 1.1, **both("browOuterUp", 1.1), **both("eyeWide", 0.7), "jawOpen": 0.35, "mouthFunnel": 0.15},
         {**both("browDown", 0.4), **both("eyeSquint", 0.4)},
         tip="Raised brows, wide eyes, open mouth; below 0 the eyes narrow.",
     ),
@@ -93,7 +93,7 @@ DIALS: dict[str, Dial] = {
         {},
         tip="Wrinkled nose and raised upper lip.",
     ),
-    "pucker": Dial({"mouthPucker": 0.9}, {**both("mouthStretch", 0.7)}, tip="Purses the lips; below 0 they are stretched wide."),
+    "pucker": Dial({"mouthPucker": 1.3}, {**both("mouthStretch", 0.9)}, tip="Purses the lips; below 0 they are stretched wide."),
 }
 
 MEASURES: dict[str, tuple[tuple[int, int], ...]] = {

@@ -101,7 +101,7 @@ def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor
 
 def illumination_map(prior: FacePrior, before: PosedHead, after: PosedHead, crop: FaceCrop) -> Tensor:
     """(F, S, S, 3): display-referred light on identity-free skin, black outside of the head; follows edits of pose and light."""
-    ground = illumination_texture(linear_crops(prior.background.plate, crop), before, 128)
+    ground, _ = illumination_texture(linear_crops(prior.background.plate, crop), before, 128)
     raster = after.raster
     uv = raster.interpolate(after.head.uv)
     shading = [

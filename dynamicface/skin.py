@@ -11,7 +11,7 @@ from torch import Tensor
 from .conventions import PARTS, srgb_to_linear
 from .filters import blur, fill_holes, masked_blur, sample
 from .images import sample_crops
-from .prior import texture
+from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
 from .surface import EYES, MOUTH, SKIN, Surface
@@ -19,8 +19,11 @@ from .types import FaceCrop, Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
 _DARKEST = 0.12  # light that reaches the depth of the mouth
+_MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 3.0)}
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
-_GROUND = 256  # texture size of the plate's light
+_TONE_REACH = 0.9  # natural log: so far a skin is brought to the plate's tone; what lies further apart stays the source's own
+_EVENNESS = 0.6  # how much of the broad unevenness of the source's albedo is taken out
+_GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
 
 
@@ -41,7 +44,10 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
     """
     head, size = surface.after.head, surface.after.size
     albedo = head.albedo if identity.albedo is None else identity.albedo
-    alpha = surface.unseen[1]
+    inside = (2 * blur(surface.raster.mask[:, None].to(shading.dtype), max(size // 128, 1), 2) - 1).clamp(0, 1)
+    skin = surface.picture((surface.group == SKIN).to(shading.dtype))
+    # No hard edge along the contour, and no skin where the photographs show hair.
+    alpha = surface.unseen[1] * torch.lerp(torch.ones_like(inside), inside * _read(_where_seen(identity, head), surface), skin)
     mouth = (surface.group == MOUTH)[:, None]
     shading = torch.where(mouth, shading.mean(1, keepdim=True) * surface.openness.clamp(_DARKEST, 1), shading)
     model = _read(albedo, surface) * surface.picture(shading)
@@ -49,7 +55,7 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
         return model, alpha
     seen = sample(picture, surface.raster.scatter(surface.came_from[:, :2]))
     low, high = _SQUARE_ON
-    believed = torch.where(surface.group == SKIN, ((surface.facing[:, 0] - low) / (high - low)).clamp(0, 1), 1.0)
+    believed = torch.where(surface.group == SKIN, ((surface.facing[0][:, 0] - low) / (high - low)).clamp(0, 1), 1.0)
     correction = torch.zeros_like(model)
     for member in (SKIN, EYES):
         mine = surface.picture((surface.group == member).to(model.dtype))
@@ -57,43 +63,84 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
         seen_here, model_here, amount = (
             F.interpolate(x, (_MATCH, _MATCH), mode="area") for x in (seen * trusted, model * trusted, trusted)
         )
-        ratio = ((seen_here + 1e-3) / (model_here + 1e-3)).clamp(0.4, 2.5).log()
+        ratio = ((seen_here + 1e-3) / (model_here + 1e-3)).clamp(*_MATCH_RANGE[member]).log()
         spread = fill_holes(ratio, amount.clamp(0, 0.999))
         correction = correction + F.interpolate(spread, (size, size), mode="bilinear", align_corners=False) * mine
     return model * correction.exp(), alpha
 
 
-def foreign_skin(surface: Surface, identity: Identity, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
+def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) and alpha (F, 1, H, W) of another identity's skin under the filmed light.
 
-    picture: (F, 3, H, W) the linear plate in the crop.
+    own: the identity in the plate; picture: (F, 3, H, W) the linear plate in the crop.
     """
     head = surface.after.head
     albedo = identity.albedo[None]
-    ground = illumination_texture(picture, surface.before, _GROUND)
-    plain = F.interpolate(albedo, (_GROUND, _GROUND), mode="area") / texture.relative_albedo(head, _GROUND).clamp_min(0.2)
-    tone_source, tone_plate = (_face_mean(x, head) for x in (plain, ground))
-    tone = (tone_source / tone_plate).clamp_min(1e-3) ** look.skin_tone / tone_source
-    if look.detail != 1:
-        smooth = blur(albedo, max(albedo.shape[-1] // 100, 1), 2).clamp_min(1e-3)
-        albedo = smooth * (albedo / smooth).clamp_min(1e-3) ** look.detail
-    colour = _read(albedo[0], surface) * _read(ground, surface) * tone[..., None, None]
-    region = surface.region * torch.isin(surface.part, torch.tensor(_FACE, device=albedo.device))[:, None]
+    ground, own_skin = illumination_texture(picture, surface.before, _GROUND, sharpness=2)
+    flat = _flat_albedo(identity, head)
+    tone_source = _face_mean(flat, head)
+    tone_own = tone_source if own.albedo is None else _face_mean(_flat_albedo(own, head), head)
+    apart = (tone_source / tone_own).clamp_min(1e-3).log()
+    tone = torch.lerp(apart - apart.clamp(-_TONE_REACH, _TONE_REACH), apart, look.skin_tone).exp()
+    # Broad shading that is left in the source's albedo would be seen as a second light: only its detail is taken.
+    region = texture.head_region(head, _GROUND)[None].clamp_min(0.01)
+    even = (masked_blur(flat, region, _GROUND // 16) / tone_source[..., None, None]) ** _EVENNESS
+    smooth = blur(albedo, max(albedo.shape[-1] // 100, 1), 2).clamp_min(1e-3)
+    lift = (light.luminance(tone_own) / light.luminance(tone_source)).clamp(0.4, 2.5)
+    pores = (albedo / smooth).clamp_min(1e-3) ** (look.detail * lift**-0.25)[..., None, None, None]
+    features = _carry_contrast(smooth / tone_source[..., None, None], lift)
+    colour = _read(pores * features, surface) * _read(ground / even, surface) * tone[..., None, None]
+
     soft = _feather(surface.picture(surface.region), look.feather * surface.after.size / CROP_METRES)
-    return colour, soft * surface.picture((region > 0).to(colour.dtype))
+    seen = _where_seen(identity, head).expand(len(own_skin), -1, -1, -1)
+    limits = _read(torch.cat([seen, own_skin], 1), surface).amin(1, keepdim=True)
+    skin = surface.picture(torch.isin(surface.part, torch.tensor(_FACE, device=albedo.device)).to(colour.dtype))
+    return colour, soft * limits * skin
 
 
-def illumination_texture(picture: Tensor, posed: PosedHead, size: int) -> Tensor:
-    """The plate's light on skin, free of identity: (F, 3, U, U) linear, the paper's blurred UV texture (sigma U / 16).
+def _flat_albedo(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 3, U, U) an identity's albedo without what lips and brows do to any skin."""
+    small = F.interpolate(identity.albedo[None], (_GROUND, _GROUND), mode="area")
+    return small / texture.relative_albedo(head, _GROUND).clamp_min(0.2)
+
+
+def _carry_contrast(features: Tensor, lift: Tensor) -> Tensor:
+    """Contrast of a skin (F, 3, U, U), relative to its own tone, for a skin `lift` (F,) times as bright.
+
+    Highlights stand out more, and colours are more saturated, on dark skin than on light skin; carried over unchanged they would glow.
+    """
+    logs = features.clamp_min(1e-3).log()
+    level = logs.mean(1, keepdim=True)
+    dark, bright, chroma = (lift[:, None, None, None] ** -power for power in (0.2, 0.6, 0.4))
+    shaped = torch.where(level > 0, level * bright.clamp(max=1.5), level * dark.clamp(max=1.25))
+    return (shaped + (logs - level) * chroma.clamp(max=1.0)).exp()
+
+
+def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face; always 1 in the middle, around the features."""
+    inner = texture.inner_face(head, _GROUND)
+    if identity.albedo_weight is None:
+        return torch.ones_like(inner)
+    small = F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
+    seen = torch.maximum((torch.maximum(small, small.flip(-1)) / 0.3).clamp(0, 1), inner)
+    return ((blur(seen, 2, 2) - 0.5) / 0.5).clamp(0, 1)
+
+
+def illumination_texture(picture: Tensor, posed: PosedHead, size: int, sharpness: int = 1) -> tuple[Tensor, Tensor]:
+    """The plate's light on skin, free of identity: the paper's blurred UV texture (sigma U / 16 at sharpness 1).
 
     picture: (F, 3, H, W) the linear plate in the posed head's crop. What the mean face is known to be darker or redder in (lips, brows)
-    is divided out before the blur; hair over the face is left out.
+    is divided out before the blur; hair over the face is left out. Returns the light (F, 3, U, U), linear, and where the plate shows its
+    person's skin (F, 1, U, U), 0 where hair or a hat covers it.
     """
     head = posed.head
     radiance, weight = texture.extract(picture, posed, size)
-    weight = weight * texture.head_region(head, size) * texture.skin_likelihood(radiance, weight, head)
+    likely = texture.skin_likelihood(radiance, weight, head)
+    bare = torch.where(weight > 0.1, likely, 1.0)
+    weight = weight * texture.head_region(head, size) * likely
     flat = radiance / texture.relative_albedo(head, size).clamp_min(0.2)
-    return masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), size // 16)
+    ground = masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), max(size // (16 * sharpness), 1))
+    return ground, blur(bare, max(size // 100, 1), 2)
 
 
 def linear_crops(plate: Tensor, crop: FaceCrop) -> Tensor:

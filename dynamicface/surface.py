@@ -18,8 +18,11 @@ from .prior.raster import Raster
 SKIN, EYES, MOUTH = 0, 1, 2
 _GROUP_OF_PART = tuple(EYES if part.startswith("eye") else MOUTH if part in ("inner_mouth", "teeth", "tongue") else SKIN for part in PARTS)
 _COLLAR_TOP, _COLLAR_BOTTOM = -0.13, -0.19  # metres in the head model: over this height of the neck an effect dies out
+_EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
+_INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
+_CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _BEHIND = 0.006  # metres
-_EDGE_ON = 0.08  # cosine below which the plate shows a surface too obliquely
+_OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Surface:
     came_from: Tensor  # (P, 3) crop px, crop px, depth of the surface point as filmed
     moved: Tensor  # (P, 2) from where it is now to where it was, crop px
     normals: tuple[Tensor, Tensor]  # (P, 3) camera space, as filmed and as composed
-    facing: Tensor  # (P, 1) cosine to the camera as filmed
+    facing: tuple[Tensor, Tensor]  # (P, 1) cosine to the camera, as filmed and as composed
     uv: Tensor  # (P, 2)
     region: Tensor  # (P, 1) weight of the face itself; 1 on eyes and in the mouth
     openness: Tensor  # (P, 1) ambient occlusion
     collar: Tensor  # (P, 1) 1 on the head, 0 at the lower end of the neck
+    front: Tensor  # (P, 1) 1 on the front of the head, 0 from the ears backwards
+    own_mouth: Tensor  # (F,) 1 where the filmed mouth is open, so that its own inside is kept
 
     @property
     def raster(self) -> Raster:
@@ -58,15 +63,18 @@ class Surface:
     def unseen(self) -> tuple[Tensor, Tensor]:
         """Two maps (F, 1, H, W): surface the plate does not show, and (soft) the part of it that is filled from the model.
 
-        Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched.
+        Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched. So is the inside of a mouth that
+        was open when filmed: its own teeth follow the lips.
         """
         size = self.before.size
         column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
         other = groups(self.before.part)[self.frame, row, column] != self.group
         behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + _BEHIND
-        turned = (self.facing[:, 0] < _EDGE_ON) & (self.group == SKIN)
+        filmed, composed = (x[:, 0] for x in self.facing)
+        turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
         unseen = (other | behind | turned).to(self.uv.dtype)
-        maps = self.picture(torch.stack([unseen, unseen * self.region[:, 0]], -1))
+        kept = self.own_mouth[self.frame] * (self.group == MOUTH)
+        maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
         opened = dilate(-dilate(-maps, radius), radius)
         return opened[:, :1], blur(opened[:, 1:], 1, 1)
@@ -80,11 +88,14 @@ def groups(part: Tensor) -> Tensor:
 def surface_of(before: PosedHead, after: PosedHead) -> Surface:
     """Line the composed head up with the filmed one."""
     raster, head = after.raster, after.head
-    moving = torch.cat([before.screen, after.screen[..., :2], before.normal, after.normal, before.facing[..., None]], -1)
-    came_from, now_at, filmed, composed, facing = raster.gather(moving).split((3, 2, 3, 3, 1), -1)
+    moving = torch.cat(
+        [before.screen, after.screen[..., :2], before.normal, after.normal, before.facing[..., None], after.facing[..., None]], -1
+    )
+    came_from, now_at, filmed, composed, *facing = raster.gather(moving).split((3, 2, 3, 3, 1, 1), -1)
     collar = ((head.template[:, 1] - _COLLAR_BOTTOM) / (_COLLAR_TOP - _COLLAR_BOTTOM)).clamp(0, 1)
-    fixed = torch.cat([head.uv, torch.stack([head.face_region, head.ambient_occlusion, collar], -1)], -1)
-    uv, region, openness, collar = raster.gather(fixed).split((2, 1, 1, 1), -1)
+    front = ((head.template[:, 2] - _EARS_BACK) / (_EARS_FRONT - _EARS_BACK)).clamp(0, 1)
+    fixed = torch.cat([head.uv, torch.stack([head.face_region, head.ambient_occlusion, collar, front], -1)], -1)
+    uv, region, openness, collar, front = raster.gather(fixed).split((2, 1, 1, 1, 1), -1)
     part = after.part.view(-1)[raster.pixel]
     group = groups(part)
     return Surface(
@@ -96,9 +107,17 @@ def surface_of(before: PosedHead, after: PosedHead) -> Surface:
         came_from,
         came_from[:, :2] - now_at,
         (F.normalize(filmed, dim=-1), F.normalize(composed, dim=-1)),
-        facing,
+        tuple(facing),
         uv,
         torch.maximum(region, (group != SKIN)[:, None]),
         openness,
         collar,
+        front,
+        ((_lip_gap(before) - _CLOSED) / (_OPEN - _CLOSED)).clamp(0, 1),
     )
+
+
+def _lip_gap(posed: PosedHead) -> Tensor:
+    """(F,) metres between the inner lips, mean of three places."""
+    points = posed.head.landmarks(posed.camera)
+    return (points[:, _INNER_LIPS[0]] - points[:, _INNER_LIPS[1]]).norm(dim=-1).mean(-1)

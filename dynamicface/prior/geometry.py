@@ -98,7 +98,7 @@ def face_crop(prior: FacePrior, size: int) -> FaceCrop:
     return FaceCrop(matrix.unflatten(-1, (2, 3)), size)
 
 
-def natural_crop_size(prior: FacePrior, lowest: int = 256, highest: int = 1024) -> int:
+def natural_crop_size(prior: FacePrior, lowest: int = 256, highest: int = 768) -> int:
     """The crop size, a multiple of 64, at which a crop pixel is about a plate pixel (median over the frames)."""
     depth = -prior.translation[:, 2]
     pixels = float((prior.focal / depth * CROP_METRES).median())

@@ -25,6 +25,7 @@ _AXIS_Z = -0.085  # the cylinder's axis behind the eyes, metres
 _SKIN_LIGHT = (0.78, 0.50, 0.36)  # linear albedo at the two ends of the range of human skin
 _SKIN_DARK = (0.085, 0.042, 0.026)
 _MINIMUM_FACING, _FULL_FACING = 0.2, 0.6
+_LIGHT_SAMPLES = 3_000  # texels that decide the light
 _DEPTH_TOLERANCE = 0.006
 
 
@@ -92,8 +93,8 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     expected = fill_holes(masked_blur(logs, known, max(radiance.shape[-1] // 40, 1)), known)
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
     distance = (smooth - expected).abs().mean(1, keepdim=True)
-    likely = 1 / (1 + (distance / 0.4) ** 6)
-    likely = -dilate(-likely, 2)
+    likely = 1 / (1 + (distance / 0.33) ** 6)
+    likely = -dilate(-likely, max(radiance.shape[-1] // 128, 1))
     return likely + (1 - likely) * inner
 
 
@@ -167,7 +168,7 @@ def separate(radiance: Tensor, weight: Tensor, normal: Tensor, head: HeadModel) 
     normals = F.normalize(table.gather(normal), dim=-1)
     tone, _ = skin_tone(samples, trust)
     guess = relative_albedo(head, size).flatten(1)[:, skin].mT * tone.mean(0)
-    step = max(1, len(skin) // 20_000)
+    step = max(1, len(skin) // _LIGHT_SAMPLES)
     illumination = light.estimate(
         samples[:, ::step], guess[::step].expand(len(samples), -1, -1), normals[:, table.skin()][:, ::step], trust[:, ::step]
     )
@@ -186,7 +187,10 @@ def light_under(radiance: Tensor, weight: Tensor, normal: Tensor, albedo: Tensor
     trust = weight.flatten(2)[:, 0, skin] * head_region(head, size).flatten()[skin]
     known = F.interpolate(albedo[None], (size, size), mode="area").flatten(2)[:, :, skin].mT
     normals = F.normalize(table.gather(normal)[:, chosen], dim=-1)
-    return light.estimate(radiance.flatten(2)[:, :, skin].mT, known.expand(len(radiance), -1, -1), normals, trust)
+    samples = radiance.flatten(2)[:, :, skin].mT
+    step = max(1, len(skin) // _LIGHT_SAMPLES)
+    some = (x[:, ::step] for x in (samples, known.expand(len(samples), -1, -1), normals, trust))
+    return light.estimate(*some)
 
 
 def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
