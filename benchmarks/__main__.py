@@ -1,0 +1,7 @@
+"""python -m benchmarks"""
+
+import sys
+
+from .report import main
+
+sys.exit(main())

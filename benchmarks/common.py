@@ -1,0 +1,168 @@
+"""What the measurements share: command line, result tables, the data folder, fitted photographs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dynamicface import FacePipeline, FacePrior, NoFaceError
+from dynamicface.io.pictures import read_image
+
+log = logging.getLogger("benchmarks")
+
+DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+SEED = 20
+
+
+class SkippedError(Exception):
+    """A measurement cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of a measurement: rows of plain numbers and words under named columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple]
+    note: str = ""
+
+    def markdown(self) -> str:
+        lines = ["| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
+        lines += ["| " + " | ".join(_text(value) for value in row) + " |" for row in self.rows]
+        return "\n".join([f"**{self.title}**", "", *lines, *(["", self.note] if self.note else [])])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one measurement found."""
+
+    name: str
+    tables: list[Table] = field(default_factory=list)
+    skipped: str = ""
+
+    def markdown(self) -> str:
+        body = [f"Skipped: {self.skipped}"] if self.skipped else [table.markdown() for table in self.tables]
+        return "\n\n".join([f"## {self.name}", *body]) + "\n"
+
+
+@dataclass(frozen=True)
+class Data:
+    """The folder of measurement pictures."""
+
+    root: Path
+
+    def london(self, limit: int | None = None) -> list[tuple[Path, Path]]:
+        """(neutral, smile) of each person."""
+        neutral = sorted(self._folder("london").glob("*_neutral.jpg"))
+        return [(path, path.with_name(path.name.replace("neutral", "smile"))) for path in spread(neutral, limit)]
+
+    def faces(self, limit: int | None = None) -> list[Path]:
+        """Portraits, evenly spread over the set."""
+        return spread(sorted(self._folder("faces256").glob("*.jpg")), limit)
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        if not folder.is_dir():
+            raise SkippedError(f"There is no folder {name} in {self.root}. Pass the measurement pictures with --data DIR.")
+        return folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a measurement may use."""
+
+    data: Data
+    limit: int | None = None
+    device: str = "cpu"
+
+    def count(self, full: int) -> int:
+        """How many samples of a measurement that takes `full` of them."""
+        return full if self.limit is None else min(full, self.limit)
+
+
+Measure = Callable[[FacePipeline, Options], list[Table]]
+
+
+def spread(items: Sequence, count: int | None) -> list:
+    """`count` items, evenly spread over all of them and therefore the same every time."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Report:
+    """One measurement as a report; missing data or tools become its reason."""
+    try:
+        return Report(name, measure(pipe, options))
+    except SkippedError as reason:
+        return Report(name, skipped=str(reason))
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options every measurement has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with london/ and faces256/")
+    parser.add_argument("--limit", type=int, help="samples per measurement, fewer are faster (default: as published)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    return parser
+
+
+def command(name: str, measure: Measure, argv: Sequence[str] | None = None) -> None:
+    """A measurement as a command line tool: prints Markdown, writes JSON."""
+    parser = arguments(name)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args(argv)
+    prepare()
+    report = run(name, measure, FacePipeline.load(args.device), Options(Data(args.data), args.limit, args.device))
+    print(f"{machine(args.device)}\n\n{report.markdown()}")
+    if args.json:
+        write_json(args.json, [report], args.device)
+
+
+def prepare() -> None:
+    """Settings of the process that make timings comparable."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    torch.manual_seed(SEED)
+
+
+def write_json(path: Path, reports: list[Report], device: str) -> None:
+    """Write reports with every number they hold."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"machine": machine(device), "reports": [asdict(r) for r in reports]}, indent=1))
+
+
+def machine(device: str = "cpu") -> str:
+    """One line that says what the figures were measured on."""
+    what = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{platform.processor() or platform.machine()}"
+    return f"Machine: {what}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}, Python {platform.python_version()}."
+
+
+def load(path: Path, device: str = "cpu") -> Tensor:
+    """A picture as a plate (1, H, W, 3)."""
+    return read_image(path).to(device)
+
+
+def fit_photo(pipe: FacePipeline, path: Path, options: Options, **settings) -> FacePrior | None:
+    """The prior of a photograph, None where no face is found."""
+    try:
+        return pipe.fit(load(path, options.device), **settings)
+    except NoFaceError as reason:
+        log.warning("%s: %s", path.name, reason)
+        return None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"

@@ -1,0 +1,145 @@
+"""Speed of the prior path, stage by stage, on a 1080p clip with one moving face, and the memory it takes. Needs no data folder."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from skimage.data import astronaut
+from torch import Tensor
+
+from dynamicface import FacePipeline, FacePrior, FaceTrack, apply_change, compute_change
+from dynamicface.images import sample_crops
+from dynamicface.prior.estimate import select_frames
+from dynamicface.render import render_prior
+
+from .common import Options, Table, command
+
+HEIGHT, WIDTH = 1080, 1920
+FRAMES = 40
+WINDOW = 8  # frames composed at once, as the pipeline does
+REPEATS = 3
+_LIMITS = {
+    "track": "the landmark net's and detector's convolutions",
+    "fit": "small dense solves and the light's texture, one batch per clip",
+    "composite": "gathering vertex attributes at the covered pixels and full-size blurs of the fields",
+    "paste into 1080p": "bicubic resampling and transfer functions at every changed plate pixel: memory bandwidth",
+}
+_PATH = tuple(_LIMITS)
+
+
+def measure(pipe: FacePipeline, options: Options) -> list[Table]:
+    frames = max(options.count(FRAMES) // WINDOW, 4) * WINDOW
+    clip = moving_face(frames, options.device)
+    warm = pipe.fit(clip[:WINDOW])
+    pipe.render(pipe.edit(warm, smile=0.8))
+
+    stages, once = {}, {}
+    stages["track"], once["track"] = per_frame(pipe.track, clip, options.device)
+    track = pipe.track(clip)
+    half = select_track(track, frames // 2)
+    stages["fit"], once["fit"] = per_frame(lambda part: pipe.fit(part, track if len(part) == frames else half), clip, options.device)
+    edited = pipe.edit(pipe.fit(clip, track), smile=0.8)
+    windows = [select_frames(edited, index) for index in torch.arange(frames).split(WINDOW)]
+    stages["render 512²"] = by_window(lambda part: render_prior(part, pipe.head, 512), windows, options.device)
+    stages["guides 512²"] = by_window(lambda part: pipe.guides(part, 512), windows, options.device)
+    changes = []
+    stages["composite"] = by_window(lambda part: changes.append(change_of(pipe, part)), windows, options.device)
+    paired = [(part.background.plate, change) for part, change in zip(windows, changes, strict=True)]
+    stages["paste into 1080p"] = by_window(lambda pair: torch.inference_mode()(apply_change)(*pair), paired, options.device)
+
+    whole = sum(stages[name] for name in _PATH)
+    slowest = max(_PATH, key=lambda name: stages[name][0])
+    first = sum(once.values())[0]
+    rows = [(name, *map(float, value), float(once[name][0]) if name in once else "") for name, value in stages.items()]
+    rows.append(("whole prior path: track, fit, composite, paste", *map(float, whole), float(first)))
+    summary = [
+        ("frames/s of the whole prior path, identity and texture known", 1e3 / float(whole[0])),
+        ("frames/s with guides", 1e3 / float((whole + stages["guides 512²"])[0])),
+        (f"frames/s of a clip of {frames} frames with everything found anew", 1e3 * frames / float(whole[0] * frames + first)),
+        ("peak memory, MB", peak_memory(options.device)),
+        ("... of it the clip and the result, MB", 2 * clip.nbytes / 1e6),
+        ("slowest stage", slowest),
+        ("what limits it", _LIMITS[slowest]),
+    ]
+    note = (
+        f"Clip of {frames} frames, {WIDTH} x {HEIGHT}; smile 0.8. Processor: all cores together. "
+        "Once per clip: identity, texture and the first detection."
+    )
+    return [
+        Table(
+            "Milliseconds per frame by stage, median", ("stage", "ms per frame", "processor ms per frame", "ms once per clip"), rows, note
+        ),
+        Table("Whole path", ("", "value"), summary),
+    ]
+
+
+def moving_face(frames: int, device: str) -> Tensor:
+    """A 1080p clip (F, H, W, 3): a portrait (NASA, public domain) that sways, nods and comes closer."""
+    photo = torch.from_numpy(astronaut().copy()).to(device)[None] / 255
+    t = torch.linspace(0, 2 * torch.pi, frames, device=device)
+    scale = 2.0 + 0.05 * torch.sin(t)
+    angle = 0.04 * torch.sin(2 * t)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2) * scale[:, None, None]
+    place = torch.stack([WIDTH / 2 + 60 * torch.sin(t), HEIGHT / 2 + 20 * torch.cos(t)], -1)
+    shift = place[..., None] - turn @ photo.new_tensor([[225.0], [180.0]])
+    return sample_crops(photo, torch.cat([turn, shift], -1), (HEIGHT, WIDTH), torch.zeros_like(t).long()).permute(0, 2, 3, 1).contiguous()
+
+
+def change_of(pipe: FacePipeline, part: FacePrior):
+    """The fields of an edit, as :func:`dynamicface.pipeline.render_composite` computes them."""
+    with torch.inference_mode():
+        return compute_change(part, pipe.head, part.background.plate)
+
+
+def select_track(track: FaceTrack, frames: int) -> FaceTrack:
+    """The first frames of a track."""
+    return replace(track, boxes=track.boxes[:frames], landmarks=track.landmarks[:frames], presence=track.presence[:frames])
+
+
+def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str) -> tuple[np.ndarray, np.ndarray]:
+    """Milliseconds (wall, processor) per further frame and once per clip, from the clip and its first half."""
+    half = len(clip) // 2
+    short, long = (median([timed(work, part, device) for _ in range(REPEATS)]) for part in (clip[:half], clip))
+    each = (long - short) / (len(clip) - half)
+    return each, (long - each * len(clip)).clip(0)
+
+
+def by_window(work: Callable, windows: list, device: str) -> np.ndarray:
+    """Median milliseconds (wall, processor) per frame over windows of frames."""
+    return median([timed(work, part, device) for part in windows]) / WINDOW
+
+
+def median(times: list[np.ndarray]) -> np.ndarray:
+    """Median of each clock."""
+    return np.median(np.stack(times), axis=0)
+
+
+def timed(work: Callable, part: object, device: str) -> np.ndarray:
+    """Milliseconds one call takes: by the wall's clock, and of all processors together (which other programs disturb less)."""
+    start = np.array([time.perf_counter(), time.process_time()])
+    work(part)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return 1e3 * (np.array([time.perf_counter(), time.process_time()]) - start)
+
+
+def peak_memory(device: str) -> float:
+    """Megabytes: of the process, or of the GPU's allocator."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def main(argv: list[str] | None = None) -> None:
+    command("Speed", measure, argv)
+
+
+if __name__ == "__main__":
+    main()
