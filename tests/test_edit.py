@@ -102,11 +102,8 @@ def test_the_key_lights_the_side_it_stands_on(fitted):
 
 def test_the_key_keeps_the_exposure_and_warmth_the_luminance(fitted):
     level = light.luminance(light.frontal_level(fitted.illumination))
-    for lit in (
-        edit_light(fitted, azimuth=0.0, elevation=0.0, strength=1.0),
-        edit_light(fitted, warmth=1.0),
-        edit_light(fitted, warmth=-1.0),
-    ):
+    for dials in ({"azimuth": 0.0, "elevation": 0.0, "strength": 1.0}, {"warmth": 1.0}, {"warmth": -1.0}):
+        lit = edit_light(fitted, **dials)
         assert abs(float(light.luminance(light.frontal_level(lit.illumination)) / level) - 1) < 0.25
     warm, cold = (edit_light(fitted, warmth=w).illumination[0, 0] for w in (1.0, -1.0))
     assert warm[0] > cold[0] and warm[2] < cold[2]
