@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
-from .filters import blur, dilate, fill_holes, pixel_grid, sample
+from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
 from .images import transform
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
@@ -31,6 +31,7 @@ from .types import FaceCrop, FacePrior
 _LOOSE = (PARTS.index("neck"), PARTS.index("ears"))  # follow the head smoothly rather than by the mesh
 _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELD = 192  # resolution of the gain, which is smooth
+_CONTOUR = 128  # resolution at which the head's contour is followed
 _MAX_GAIN = 4.0
 
 
@@ -76,10 +77,12 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
 
     reach = _reach(before, after)
     known = surface.raster.mask[:, None].to(fields.dtype)
-    seen = fields[:, 5:] * (1 - surface.unseen[0])
-    if prior.rotation is not filmed.rotation:  # islands of surface between ear and hair would tear the plate
-        seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)
-    flow = _spread(fields[:, :2], seen, reach, crop.size)
+    moved, seen = fields[:, :2], fields[:, 5:] * (1 - surface.unseen[0])
+    if prior.rotation is not filmed.rotation:
+        seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
+        around, outside = _follow_contour(before, after)
+        moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)
+    flow = _spread(moved, seen, reach, crop.size)
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
     gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
@@ -120,9 +123,8 @@ def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int,
     grid = pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])
     in_crop = (grid @ matrix[:, :2].mT + matrix[:, 2])[None]
     flow = sample(change.flow[f : f + 1], in_crop)
-    fields = torch.cat([change.gain[f : f + 1], change.mask[f : f + 1]], 1)
-    fields = sample(fields, in_crop * (fields.shape[-1] / change.crop.size))
-    gain, alpha = fields[:, :3], fields[:, 3]
+    gain, alpha = (sample(x[f : f + 1], in_crop * (x.shape[-1] / change.crop.size)) for x in (change.gain, change.mask))
+    alpha = alpha[:, 0]
     layer = sample(torch.cat([change.layer[f : f + 1], change.layer_alpha[f : f + 1]], 1), in_crop)
     read_at = grid + (flow.permute(0, 2, 3, 1) / matrix[0, 0])
     margin = 8 + int(flow.abs().max() / matrix[0, 0])
@@ -173,6 +175,26 @@ def _reach(before: PosedHead, after: PosedHead) -> Tensor:
     edge = (torch.minimum(ramp, 1 - ramp) * 12 - 0.25).clamp(0, 1)
     soft = soft * edge[:, None] * edge[None, :]
     return F.interpolate(soft, (_FIELD, _FIELD), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def _follow_contour(before: PosedHead, after: PosedHead) -> tuple[Tensor, Tensor]:
+    """Flow beside a head that turns, (F, 2, H, W) in crop px, and where it holds, (F, 1, H, W).
+
+    A turning head hides surface behind its contour, which the mesh cannot tell the plate. So the plate beside the head keeps its distance
+    to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one.
+    """
+    masks = [F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after)]
+    old, new = (blur(signed_distance(mask), 1, 1) for mask in masks)
+    padded = F.pad(old, (1, 1, 1, 1), mode="replicate")
+    slope = torch.cat([padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]], 1)
+    flow = F.normalize(slope, dim=1) * (new - old) * (before.size / _CONTOUR)
+    size = (before.size, before.size)
+    return F.interpolate(flow, size, mode="bilinear", align_corners=False), 1 - _head_mask(after)
+
+
+def _head_mask(posed: PosedHead) -> Tensor:
+    """(F, 1, H, W) 1 on the head without the neck."""
+    return ((posed.part >= 0) & (posed.part != _LOOSE[0]))[:, None].to(posed.screen.dtype)
 
 
 def _spread(field: Tensor, known: Tensor, reach: Tensor, size: int) -> Tensor:

@@ -90,3 +90,20 @@ def fill_holes(images: Tensor, weight: Tensor) -> Tensor:
         trusted = value / amount.clamp_min(1e-6)
         filled = coarse + known * (trusted - coarse)
     return torch.where(weight >= 1, images, filled)
+
+
+def signed_distance(mask: Tensor) -> Tensor:
+    """Distance to the border of masks (F, 1, H, W) in pixels, negative inside; partly covered pixels place the border between pixels."""
+    inside = mask > 0.5
+    distance = _distance(inside) - _distance(~inside)
+    return torch.where(distance.abs() <= 1, 0.5 - mask, distance - 0.5 * distance.sign())
+
+
+def _distance(target: Tensor) -> Tensor:
+    """Euclidean distance of every pixel to the nearest True, exactly, as two passes of a lower envelope."""
+    height, width = target.shape[-2:]
+    rows = torch.arange(height, dtype=torch.float32, device=target.device)
+    columns = torch.arange(width, dtype=torch.float32, device=target.device)
+    far = float(height + width)
+    within = torch.where(target[..., None, :, :], (rows[:, None] - rows).abs()[..., None], far).amin(-2)  # along columns
+    return (within[..., None, :].square() + (columns[:, None] - columns).square()).amin(-1).sqrt()

@@ -119,7 +119,7 @@ def face_mask(before: PosedHead, after: PosedHead) -> Tensor:
         inner = torch.isin(posed.part, torch.tensor(_NORMAL_PARTS[2:-1], device=region.device))
         region = torch.maximum(region, inner.to(region.dtype))
         total = region if total is None else torch.maximum(total, region)
-    return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0]
+    return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0].clamp(0, 1).clamp(0, 1)
 
 
 def _iris_rims(prior: FacePrior, posed: PosedHead) -> Tensor:
