@@ -17,16 +17,23 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..conventions import LANDMARKS, linear_to_srgb, srgb_to_linear
 from ..errors import WeightsError
+from ..weights import FOLDER, registry, verified_bytes
 from .camera import rotation_from_vector
+from .lids import Lids
+from .subdivide import subdivide
 
 FORMAT = "dynamicface.head.1"
-_EMBEDDED = Path(__file__).parents[1] / "weights" / "head.safetensors"
+EYE_DISTANCE, EYE_RADIUS = 0.063, 0.012
+"""Metres, of a head model without eyeballs."""
+_LIDS = ("lids_left.", "lids_right.")
+_BLINKS = ("eyeBlinkLeft", "eyeBlinkRight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +60,27 @@ class HeadModel:
     landmark_bias: Tensor  # (478, 3) metres, what the landmark net puts beside the surface point
     landmark_mirror: Tensor  # (478,) int64
     eye_vertices: tuple[Tensor, Tensor]  # int64 ids of the [left, right] eyeball
+    lids: tuple[Lids, ...] = ()  # [left, right], or none: then a blink is only its basis shape
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> HeadModel:
-        """Read a head written by :meth:`save`; without a path the embedded one. Raises WeightsError."""
-        path = Path(path) if path else _EMBEDDED
+        """Read a head written by :func:`save_head`, or a FLAME, BFM or ICT-FaceKit model (`adapters.py`); without a path the embedded
+        one. Raises WeightsError."""
+        if path is None:
+            row = registry()["head"]
+            path = FOLDER / row.file
+            content = verified_bytes(path, row.size, row.sha256)
+        elif Path(path).suffix.lower() == ".safetensors":
+            content = _read(Path(path))
+        else:
+            from .adapters import load_foreign  # which needs this module
+
+            return load_foreign(path)
         try:
-            with safe_open(path, "pt") as file:
-                meta = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"The head model {path} cannot be read ({error}). Reinstall DynamicFace or choose another file.") from error
+            tensors = parse_safetensors(content)
+            meta = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+        except SafetensorError as error:
+            raise WeightsError(f"The head model {path} cannot be read ({error}). Choose another file.") from error
         if meta.get("format") != FORMAT:
             raise WeightsError(f"{path} is not a head model of this version (format {meta.get('format')!r}, expected {FORMAT!r}).")
         return cls._unpack(tensors, json.loads(meta["head"]))
@@ -71,23 +88,31 @@ class HeadModel:
     @classmethod
     def _unpack(cls, tensors: dict[str, Tensor], meta: dict) -> HeadModel:
         eyes = (tensors.pop("eye_left").long(), tensors.pop("eye_right").long())
+        packed = [{key[len(eye) :]: tensors.pop(key) for key in list(tensors) if key.startswith(eye)} for eye in _LIDS]
+        lids = tuple(Lids.unpack(p) for p in packed if p)
         tensors["albedo"] = srgb_to_linear(tensors["albedo"].float() / 255)
         whole = {"faces", "part", "vertex_mirror", "landmark_index", "landmark_mirror"}
         tensors = {key: value.long() if key in whole else value.float() for key, value in tensors.items()}
         meta["expression_names"] = tuple(meta["expression_names"])
-        return cls(**meta, **tensors, eye_vertices=eyes)
+        return cls(**meta, **tensors, eye_vertices=eyes, lids=lids)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> HeadModel:
         """The same head elsewhere; dtype applies to the floating tensors only."""
 
         def move(value):
-            if isinstance(value, tuple) and isinstance(value[0], Tensor):
+            if isinstance(value, tuple):
                 return tuple(move(v) for v in value)
+            if isinstance(value, Lids):
+                return value.map(move)
             if not isinstance(value, Tensor):
                 return value
             return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
 
         return dataclasses.replace(self, **{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+    def replace(self, **changes) -> HeadModel:
+        """A copy with some fields replaced."""
+        return dataclasses.replace(self, **changes)
 
     def vertices(self, shape: Tensor, expression: Tensor, gaze: Tensor | None = None) -> Tensor:
         """shape (.., S), expression (.., E), gaze (.., 2, 2) radians -> vertices (.., V, 3). Leading axes broadcast; a clip
@@ -95,14 +120,21 @@ class HeadModel:
         expression = self._correct(expression)
         out = self.template + (shape @ self.shape_basis.flatten(1)).unflatten(-1, (-1, 3))
         out = out + (expression @ self.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
-        if gaze is not None:
-            out = self._look(out, self.eyes(shape)[0], gaze)
-        return out
+        centre, radius = self.eyes(shape)
+        for eye, lids in enumerate(self.lids):
+            blink = self.expression_names.index(_BLINKS[eye])
+            out = lids.close(out, expression[..., blink], self.expression_basis[blink])
+            out = lids.clear(out, centre[..., eye, :], radius[..., eye])
+        return out if gaze is None else self._look(out, centre, gaze)
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """vertices (.., V, 3) -> the 478 landmarks on them, (.., 478, 3)."""
         corners = vertices[..., self.landmark_index.flatten(), :].unflatten(-2, (LANDMARKS, 3))
         return (corners * self.landmark_weight[..., None]).sum(-2) + self.landmark_bias
+
+    def subdivided(self) -> HeadModel:
+        """The head after one Loop subdivision step: 4 T triangles, same coefficients and API."""
+        return subdivide(self)
 
     def eyes(self, shape: Tensor) -> tuple[Tensor, Tensor]:
         """shape (.., S) -> eyeball centres (.., 2, 3) [left, right] and radii (.., 2), metres."""
@@ -112,18 +144,28 @@ class HeadModel:
     @cached_property
     def eye_centre(self) -> Tensor:
         """(2, 3) centres of the template's [left, right] eyeball."""
-        return torch.stack([_sphere(self.template[ids])[0] for ids in self.eye_vertices])
+        return torch.stack([c for c, _ in self._eyeballs])
 
     @cached_property
     def eye_radius(self) -> Tensor:
         """(2,) radii of the template's eyeballs."""
-        return torch.stack([_sphere(self.template[ids])[1] for ids in self.eye_vertices])
+        return torch.stack([r for _, r in self._eyeballs])
+
+    @cached_property
+    def _eyeballs(self) -> list[tuple[Tensor, Tensor]]:
+        """Centre and radius of each eyeball; typical ones where the model has none."""
+        usual = [(self.template.new_tensor([side * EYE_DISTANCE / 2, 0, 0]), self.template.new_tensor(EYE_RADIUS)) for side in (1, -1)]
+        return [sphere(self.template[ids]) if len(ids) else eye for ids, eye in zip(self.eye_vertices, usual, strict=True)]
 
     @cached_property
     def _eye_motion(self) -> tuple[Tensor, Tensor]:
         """What a unit of each shape coefficient does to the eyeballs: centres (S, 2, 3) and radii (S, 2)."""
         centres, radii = [], []
-        for ids, centre, radius in zip(self.eye_vertices, self.eye_centre, self.eye_radius, strict=True):
+        for ids, (centre, radius) in zip(self.eye_vertices, self._eyeballs, strict=True):
+            if not len(ids):
+                centres.append(self.shape_basis.new_zeros(len(self.shape_basis), 3))
+                radii.append(self.shape_basis.new_zeros(len(self.shape_basis)))
+                continue
             arm, motion = self.template[ids] - centre, self.shape_basis[:, ids]
             spread = arm - arm.mean(0)
             growth = ((motion - motion.mean(1, keepdim=True)) * spread).sum((1, 2)) / spread.square().sum()
@@ -157,7 +199,14 @@ class HeadModel:
         return out
 
 
-def _sphere(points: Tensor) -> tuple[Tensor, Tensor]:
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"The head model {path} cannot be read ({error}). Choose another file.") from error
+
+
+def sphere(points: Tensor) -> tuple[Tensor, Tensor]:
     """Least-squares sphere through points (K, 3): centre (3,) and radius ()."""
     centre = points.mean(0)
     arm = (points - centre).double()
@@ -172,7 +221,9 @@ def save_head(head: HeadModel, path: str | Path) -> None:
     tensors, meta = {}, {}
     for field in dataclasses.fields(head):
         value = getattr(head, field.name)
-        if field.name == "eye_vertices":
+        if field.name == "lids":
+            tensors |= {prefix + key: tensor for prefix, lids in zip(_LIDS, value, strict=False) for key, tensor in lids.pack().items()}
+        elif field.name == "eye_vertices":
             tensors["eye_left"], tensors["eye_right"] = (v.int() for v in value)
         elif not isinstance(value, Tensor):
             meta[field.name] = value

