@@ -150,12 +150,14 @@ def test_an_expression_moves_alone(pipeline, fitted, smiles):
 
 @pytest.mark.parametrize("yaw", [-15.0, 15.0])
 def test_a_turn_moves_alone(pipeline, fitted, portrait, yaw):
-    turned, _ = pipeline.render(edit_pose(fitted, yaw=yaw))
+    edited = edit_pose(fitted, yaw=yaw)
+    turned, _ = pipeline.render(edited)
     again = pipeline.fit(torch.cat([portrait, turned]), texture_size=0)
-    angles = euler_from_rotation(again.rotation).diff(dim=0)[0]
-    assert 0.4 < angles[0] / yaw < 1.2 and angles[1:].abs().max() < 4.0
+    wanted = euler_from_rotation(torch.cat([fitted.rotation, edited.rotation])).diff(dim=0)[0]
+    found = euler_from_rotation(again.rotation).diff(dim=0)[0]
+    assert 0.6 < found[0] / wanted[0] < 1.3 and (found - wanted)[1:].abs().max() < 3.5, (found, wanted)
     face = pipeline.head.landmarks(pipeline.head.vertices(again.identity.shape[None], again.expression))
-    assert face.diff(dim=0).norm(dim=-1).mean() < 1.5e-3, "the expression's own motion, metres"
+    assert face.diff(dim=0).norm(dim=-1).mean() < 2.5e-3, "the expression's own motion, metres"
     assert pipeline.track(turned).embedding @ fitted.identity.embedding > 0.7
 
 
