@@ -39,6 +39,8 @@ CHUNK = 16  # frames per network call
 LOOKS = 3  # passes at most that correct the ROI before the full pass
 SETTLED = 0.1  # change of an ROI, as a part of its side, up to which a clip's frame is not looked at again; photos get every look
 PRESENT = 0.5  # presence from which a frame counts as showing the face
+SURE = 0.99  # presence from which it needs no second opinion; real faces nearly always have it, lettering that passes for one seldom
+STRANGER = 0.5  # cosine to the person's identity below which a doubtful frame shows something else
 SAME_PLACE = 0.2  # IoU from which a detection continues the face seen before
 SAME_PERSON = 0.6  # cosine of identity vectors from which two faces may be one person
 BEST_FRAMES = 6  # frames averaged into the identity embedding
@@ -248,6 +250,9 @@ def track_faces(
     if clip and 0 < len(present) < frames:
         _search_lost(plate, perception, chooser, landmarks, presence, threshold)
         present = (presence >= PRESENT).nonzero().flatten()
+    if clip and len(present):
+        presence = _without_impostors(plate, perception, landmarks, presence)
+        present = (presence >= PRESENT).nonzero().flatten()
     if len(present) == 0:
         raise NoFaceError(
             f"No face was found in {'the picture' if frames == 1 else f'any of the {frames} frames'} ({width} x {height} pixels). "
@@ -305,11 +310,25 @@ def _search_lost(plate: Tensor, perception: Perception, chooser: _Chooser, landm
             landmarks[frames[items]], presence[frames[items]] = find_landmarks(pictures, perception, roi)
 
 
+def _without_impostors(plate: Tensor, perception: Perception, landmarks: Tensor, presence: Tensor) -> Tensor:
+    """Presence (F,) with 0 in the doubtful frames (less than sure, or a brief appearance) that look nothing like the person."""
+    present = presence >= PRESENT
+    _, lengths = torch.unique_consecutive(present, return_counts=True)
+    brief = lengths.repeat_interleave(lengths) <= KEY_STEP
+    doubtful = (present & ((presence < SURE) | brief)).nonzero().flatten()
+    if len(doubtful) == 0:
+        return presence
+    person = embed_best(plate, perception, landmarks, presence)
+    likeness = torch.cat([perception.identity.embed(plate[i : i + 1], landmarks[i : i + 1]) for i in doubtful]) @ person
+    return presence.index_fill(0, doubtful[likeness < STRANGER], 0.0)
+
+
 def embed_best(plate: Tensor, perception: Perception, landmarks: Tensor, presence: Tensor) -> Tensor:
-    """(D,) unit identity vector, averaged over the frames that show the face best: present and frontal."""
+    """(D,) unit identity vector, averaged over the frames that show the face best: present, frontal and large."""
     to_nose = (landmarks[:, [234, 454], :2] - landmarks[:, 1:2, :2]).norm(dim=-1)  # from either edge of the face
     frontal = to_nose.amin(1) / to_nose.amax(1).clamp_min(1e-6)
-    quality = torch.where(presence >= PRESENT, presence * frontal, -1.0)
+    size = landmarks_roi(landmarks)[:, 2:].norm(dim=-1)
+    quality = torch.where(presence >= PRESENT, presence * frontal * size, -1.0)
     best = quality.topk(min(BEST_FRAMES, int((quality >= 0).sum()))).indices
     return F.normalize(perception.identity.embed(plate[best], landmarks[best]).mean(0), dim=0)
 

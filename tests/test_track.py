@@ -86,6 +86,18 @@ def test_a_face_that_enters_late_and_jumps_is_found(perception, clip):
     assert (track.presence > 0.5).nonzero().flatten().tolist() == list(range(11, FRAMES))
 
 
+@pytest.mark.parametrize("name", ["noface_face.mov", "face_noface.mov"])
+def test_lettering_is_not_taken_for_the_person(perception, media, name):
+    """A title sequence before or after the person, with letters in which both networks see a face now and then."""
+    av = pytest.importorskip("av")
+    with av.open(str(media(name))) as container:
+        frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    clip = torch.stack(frames)[20:, ::2, ::2].float() / 255
+    shown = (track_faces(clip, perception).presence > 0).nonzero().flatten()
+    assert len(shown) == shown[-1] - shown[0] + 1, "the person is there once, without interruption"
+    assert len(shown) > 45
+
+
 @pytest.fixture(scope="module")
 def three(portrait) -> Tensor:
     """(1, 512, 1280, 3): the portrait large in the middle, half as large on the left, two thirds on the right."""
