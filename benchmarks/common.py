@@ -136,10 +136,15 @@ def prepare() -> None:
     torch.manual_seed(SEED)
 
 
+def to_json(reports: list[Report], device: str) -> str:
+    """Reports with every number they hold."""
+    return json.dumps({"machine": machine(device), "reports": [asdict(r) for r in reports]}, indent=1)
+
+
 def write_json(path: Path, reports: list[Report], device: str) -> None:
     """Write reports with every number they hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(device), "reports": [asdict(r) for r in reports]}, indent=1))
+    path.write_text(to_json(reports, device))
 
 
 def machine(device: str = "cpu") -> str:

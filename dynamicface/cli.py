@@ -126,8 +126,8 @@ def _sheet(options: argparse.Namespace) -> dict:
         for dial in dials:
             scale = _DEGREES_AT_ONE if dial in SETTINGS["pose"] else 1.0
             pictures = [desk.pipe.render(desk.pipe.edit(prior, **{dial: scale * amount}))[0] for amount in amounts]
-            rows.append([sample_crops(picture, matrix, options.size)[0].permute(1, 2, 0) for picture in pictures])
-            captions.append([f"{dial} {scale * amount:+.3g}" for amount in amounts])
+            rows.append([sample_crops(picture, matrix, options.size, padding="zeros")[0].permute(1, 2, 0) for picture in pictures])
+            captions.append([f"{dial} {scale * amount:+.3g}" if amount else f"{dial} 0" for amount in amounts])
     desk.wrote(options.out, lambda path: write_image(path, contact_sheet(rows, captions), options.bits))
     changes = {dial: [float((x - row[len(row) // 2]).abs().mean()) for x in row] for dial, row in zip(dials, rows, strict=True)}
     return desk.figures | {"amounts": amounts, "mean_change_from_the_middle": changes}
