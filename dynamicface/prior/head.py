@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from ..conventions import LANDMARKS, linear_to_srgb, srgb_to_linear
@@ -199,6 +199,16 @@ class HeadModel:
         return out
 
 
+def _with_sorted_header(content: bytes) -> bytes:
+    """A safetensors file with its metadata in order, which the library leaves to chance: the same head gives the same bytes."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -233,4 +243,5 @@ def save_head(head: HeadModel, path: str | Path) -> None:
             tensors[field.name] = value.int()
         else:
             tensors[field.name] = value.half() if field.name.endswith("basis") else value.float()
-    save_file({k: v.contiguous() for k, v in tensors.items()}, path, {"format": FORMAT, "head": json.dumps(meta)})
+    content = serialise({k: v.contiguous() for k, v in tensors.items()}, {"format": FORMAT, "head": json.dumps(meta)})
+    Path(path).write_bytes(_with_sorted_header(content))

@@ -8,6 +8,7 @@ from dynamicface.errors import WeightsError
 from dynamicface.prior.head import HeadModel, save_head
 from dynamicface.prior.lids import CLEARANCE
 from dynamicface.prior.raster import rasterise
+from dynamicface.weights import FOLDER
 
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
 MM = 1e-3
@@ -277,6 +278,11 @@ def test_saved_head_reads_back(head, tmp_path):
     assert torch.equal(back.template, head.template) and torch.equal(back.shape_basis, head.shape_basis)
     assert (back.albedo - head.albedo).abs().max() < 1e-6
     assert torch.equal(back.lids[1].follow, head.lids[1].follow)
+
+
+def test_the_same_head_gives_the_same_bytes(head, tmp_path):
+    save_head(head, tmp_path / "head.safetensors")
+    assert (tmp_path / "head.safetensors").read_bytes() == (FOLDER / "head.safetensors").read_bytes()
 
 
 def test_bad_files_are_refused_with_a_sentence(tmp_path):
