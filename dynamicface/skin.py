@@ -18,8 +18,9 @@ from .surface import EYES, MOUTH, SKIN, Surface
 from .types import FaceCrop, Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
-_DARKEST = 0.12  # light that reaches the depth of the mouth
-_MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 3.0)}
+_DARKEST = 0.05  # light that reaches the depth of the mouth
+_MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 1.5)}
+_UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lies in its shadow
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _TONE_REACH = 0.9  # natural log: so far a skin is brought to the plate's tone; what lies further apart stays the source's own
 _EVENNESS = 0.6  # how much of the broad unevenness of the source's albedo is taken out
@@ -64,6 +65,8 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
             F.interpolate(x, (_MATCH, _MATCH), mode="area") for x in (seen * trusted, model * trusted, trusted)
         )
         ratio = ((seen_here + 1e-3) / (model_here + 1e-3)).clamp(*_MATCH_RANGE[member]).log()
+        if member == EYES:  # a blue iris must not tint the white
+            ratio = ratio.mean(1, keepdim=True).expand_as(ratio) + _UNDER_LID
         spread = fill_holes(ratio, amount.clamp(0, 0.999))
         correction = correction + F.interpolate(spread, (size, size), mode="bilinear", align_corners=False) * mine
     return model * correction.exp(), alpha

@@ -21,6 +21,7 @@ _COLLAR_TOP, _COLLAR_BOTTOM = -0.13, -0.19  # metres in the head model: over thi
 _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
+_TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
 _BEHIND = 0.006  # metres
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
@@ -40,7 +41,7 @@ class Surface:
     facing: tuple[Tensor, Tensor]  # (P, 1) cosine to the camera, as filmed and as composed
     uv: Tensor  # (P, 2)
     region: Tensor  # (P, 1) weight of the face itself; 1 on eyes and in the mouth
-    openness: Tensor  # (P, 1) ambient occlusion
+    openness: Tensor  # (P, 1) 0..1 how much light would reach the point through open lips
     collar: Tensor  # (P, 1) 1 on the head, 0 at the lower end of the neck
     front: Tensor  # (P, 1) 1 on the front of the head, 0 from the ears backwards
     own_mouth: Tensor  # (F,) 1 where the filmed mouth is open, so that its own inside is kept
@@ -73,6 +74,13 @@ class Surface:
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
         unseen = (other | behind | turned).to(self.uv.dtype)
+        # A lid that travels takes its own skin along, not the lashes and the white it closed over.
+        radius = max(1, size // 200)
+        filmed_eyes, eyes = ((groups(x.part) == EYES)[:, None].to(self.uv.dtype) for x in (self.before, self.after))
+        rim = dilate(filmed_eyes, radius)[self.frame, 0, row, column] > 0
+        shut = dilate(eyes, 2 * radius).view(-1)[self.raster.pixel] == 0
+        travelled = self.moved.norm(dim=-1) > radius
+        unseen = torch.maximum(unseen, (rim & (self.group == SKIN) & (travelled | shut)).to(unseen.dtype))
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
@@ -93,8 +101,10 @@ def surface_of(before: PosedHead, after: PosedHead) -> Surface:
     )
     came_from, now_at, filmed, composed, *facing = raster.gather(moving).split((3, 2, 3, 3, 1, 1), -1)
     collar = ((head.template[:, 1] - _COLLAR_BOTTOM) / (_COLLAR_TOP - _COLLAR_BOTTOM)).clamp(0, 1)
+    lips = head.landmarks(head.template)[[13, 14], 2].mean()
+    depth = torch.exp(-(lips - _TEETH - head.template[:, 2]).clamp_min(0) / _MOUTH_FALLOFF)
     front = ((head.template[:, 2] - _EARS_BACK) / (_EARS_FRONT - _EARS_BACK)).clamp(0, 1)
-    fixed = torch.cat([head.uv, torch.stack([head.face_region, head.ambient_occlusion, collar, front], -1)], -1)
+    fixed = torch.cat([head.uv, torch.stack([head.face_region, depth, collar, front], -1)], -1)
     uv, region, openness, collar, front = raster.gather(fixed).split((2, 1, 1, 1, 1), -1)
     part = after.part.view(-1)[raster.pixel]
     group = groups(part)

@@ -46,7 +46,7 @@ def luminance(colour: Tensor) -> Tensor:
     return colour @ colour.new_tensor(_LUMINANCE)
 
 
-def estimate(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, *, ridge: float = 0.02, rounds: int = 5) -> Tensor:
+def estimate(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, *, ridge: float = 0.006, rounds: int = 5) -> Tensor:
     """Light of F frames from P surface samples each, by reweighted least squares (specular and shadow are outliers).
 
     radiance, albedo: (F, P, 3) linear; normal (F, P, 3); weight (F, P). ridge holds bands 1 and 2 back where normals vary little.
