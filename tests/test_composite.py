@@ -139,13 +139,13 @@ def test_a_smile_moves_the_corners_of_the_mouth_up_and_outwards(pipeline, smiles
 
 
 def test_an_expression_moves_alone(pipeline, fitted, smiles):
-    """Pose as near as the tracker reads it, light and identity as they were."""
+    """Pose within a degree, light and identity as they were."""
     again = pipeline.fit(torch.cat([smiles[0.0][0], smiles[0.9][0]]))
     angles = euler_from_rotation(again.rotation)
-    assert (angles[1] - angles[0]).abs().max() < 1.5
+    assert (angles[1] - angles[0]).abs().max() < 1.0
     assert pipeline.track(smiles[0.9][0]).embedding @ fitted.identity.embedding > 0.8
     level = light.frontal_level(again.illumination) / light.frontal_level(fitted.illumination)
-    assert (level - 1).abs().max() < 0.12
+    assert (level - 1).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("yaw", [-15.0, 15.0])
@@ -155,7 +155,7 @@ def test_a_turn_moves_alone(pipeline, fitted, portrait, yaw):
     again = pipeline.fit(torch.cat([portrait, turned]), texture_size=0)
     wanted = euler_from_rotation(torch.cat([fitted.rotation, edited.rotation])).diff(dim=0)[0]
     found = euler_from_rotation(again.rotation).diff(dim=0)[0]
-    assert 0.6 < found[0] / wanted[0] < 1.3 and (found - wanted)[1:].abs().max() < 3.5, (found, wanted)
+    assert 0.75 < found[0] / wanted[0] < 1.25 and (found - wanted)[1:].abs().max() < 3.5, (found, wanted)
     face = pipeline.head.landmarks(pipeline.head.vertices(again.identity.shape[None], again.expression))
     assert face.diff(dim=0).norm(dim=-1).mean() < 2.5e-3, "the expression's own motion, metres"
     assert pipeline.track(turned).embedding @ fitted.identity.embedding > 0.7
@@ -187,8 +187,8 @@ def test_being_swapped_with_oneself_changes_little(pipeline, fitted, portrait):
     twin = fitted.replace(identity=Identity(who.shape.clone(), who.albedo * 1.0001, who.albedo_weight, who.embedding))
     picture, mask = pipeline.render(twin)
     inside = mask > 0.5
-    assert (picture - portrait)[inside].abs().mean() < 0.045
-    assert pipeline.track(picture).embedding @ who.embedding > 0.8
+    assert (picture - portrait)[inside].abs().mean() < 0.02
+    assert pipeline.track(picture).embedding @ who.embedding > 0.88
 
 
 def test_another_identity_keeps_pose_and_expression(pipeline, fitted):
@@ -197,7 +197,8 @@ def test_another_identity_keeps_pose_and_expression(pipeline, fitted):
     other = Identity(shape, F.interpolate(pipeline.head.albedo[None], (512, 512), mode="bilinear", align_corners=False)[0])
     picture, _ = pipeline.render(fitted.replace(identity=other))
     again = pipeline.fit(picture)
-    assert (euler_from_rotation(again.rotation) - euler_from_rotation(fitted.rotation)).abs().max() < 4.0
+    yaw, pitch, roll = (euler_from_rotation(again.rotation) - euler_from_rotation(fitted.rotation))[0].abs()
+    assert max(yaw, roll) < 3.0 and pitch < 7.0, "pitch and the unknown face's shape look alike"
     assert (again.expression - fitted.expression)[0, SMILE].abs().mean() < 0.3
     assert again.identity.embedding @ fitted.identity.embedding < 0.75, "and it is no longer the same person"
 
