@@ -22,6 +22,7 @@ from dynamicface.prior.fit import FitSettings, LandmarkFit, fit_landmarks
 
 RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4)
 """Eye corners and the ridge of the nose: what an expression hardly moves."""
+FOREHEAD = (10, 338, 297, 332, 284, 251, 109, 67, 103, 54, 21, 151, 9)
 OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -42,10 +43,11 @@ def retrack(pipe: FacePipeline, pictures: Tensor) -> FaceTrack | None:
         return None
 
 
-def refit(head: HeadModel, track: FaceTrack, shape: Tensor) -> LandmarkFit:
-    """Expression, pose and gaze of a tracked face whose identity (S,) is known."""
+def refit(head: HeadModel, track: FaceTrack, shape: Tensor, weight: Tensor | None = None) -> LandmarkFit:
+    """Expression, pose and gaze of a tracked face whose identity (S,) is known; weight (F, 478) of the landmarks."""
     centre = track.landmarks.new_tensor([track.image_size[1] / 2, track.image_size[0] / 2])
-    return fit_landmarks(track.landmarks[None, ..., :2], head, default_focal(track)[None], centre, shape=shape[None], settings=_FREE)
+    points, focal = track.landmarks[None, ..., :2], default_focal(track)[None]
+    return fit_landmarks(points, head, focal, centre, weight=None if weight is None else weight[None], shape=shape[None], settings=_FREE)
 
 
 def in_plate(track: FaceTrack, matrix: Tensor, image_size: tuple[int, int]) -> FaceTrack:

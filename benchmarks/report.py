@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from dynamicface import FacePipeline
 
-from . import expression, fit, speed, swap, synthetic
-from .common import Data, Options, arguments, machine, prepare, run, to_json, write_json
+from .common import Data, Options, Report, arguments, machine, prepare, run, to_json, write_json
 
-MEASUREMENTS = {
-    "speed": ("Speed", speed.measure),
-    "synthetic": ("Synthetic faces", synthetic.measure),
-    "fit": ("Fit", fit.measure),
-    "expression": ("Expression", expression.measure),
-    "swap": ("Swap", swap.measure),
-}
+MEASUREMENTS = {"speed": "Speed", "synthetic": "Synthetic faces", "fit": "Fit", "expression": "Expression", "swap": "Swap"}
+TOOLS = "pip install scikit-image scipy opencv-python-headless"
 QUICK = 8
 
 
@@ -37,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(machine(args.device), flush=True)
     reports = []
     for name in args.names or MEASUREMENTS:
-        reports.append(run(*MEASUREMENTS[name], pipe, options))
+        reports.append(_measured(name, pipe, options))
         say(f"\n{reports[-1].markdown()}", flush=True)
         if args.out:
             write_json(args.out / "report.json", reports, args.device)
@@ -46,3 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(to_json(reports, args.device))
     return 0
+
+
+def _measured(name: str, pipe: FacePipeline, options: Options) -> Report:
+    """One measurement; its module is imported only now, so that a missing tool stops no other."""
+    try:
+        module = importlib.import_module(f".{name}", __package__)
+    except ModuleNotFoundError as error:
+        return Report(MEASUREMENTS[name], skipped=f"{error.name} is not installed. The measurements need: {TOOLS}")
+    return run(MEASUREMENTS[name], module.measure, pipe, options)
