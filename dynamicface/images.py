@@ -81,28 +81,24 @@ def sample_crops(
         matrix: (N, 2, 3) PLATE to CROP, pixels.
         size: (h, w), or one number for a square.
         frame: (N,) long, the frame each crop is cut from; None means one crop per frame, in order (then differentiable cheaply).
-        padding: "border" repeats the edge pixels, "zeros" is black outside.
+        padding: "border" repeats the edge pixels, "zeros" is black outside (only with frame = None).
         max_taps: minification is anti-aliased by averaging up to this many bilinear taps per axis of a crop pixel.
 
     The plate is never copied: crops of arbitrary frames are read from the clip viewed as one tall image.
     """
-    _, height, width, _ = images.shape
+    height, width = images.shape[1:3]
     h, w = (size, size) if isinstance(size, int) else size
-    inverse = invert(matrix)
+    inverse = invert(matrix).to(images.dtype)
     footprint = float(inverse[..., :2].norm(dim=-2).amax()) if len(matrix) else 1.0  # plate px per crop px
-    taps = min(max(round(footprint / 1.5), 1), max_taps)
-    xs, ys = ((torch.arange(n * taps, device=images.device, dtype=images.dtype) + 0.5) / taps for n in (w, h))
-    crop_xy = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), -1).flatten(0, 1)
-    x, y = transform(crop_xy.expand(len(matrix), -1, -1), inverse.to(images.dtype)).unbind(-1)
-    outside = (x < 0) | (x > width) | (y < 0) | (y > height) if padding == "zeros" else None
-    x, y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)  # = border padding, and keeps the tall image's frames apart
-    source = images.permute(0, 3, 1, 2)
+    taps = min(max(round(footprint / 2), 1), max_taps)
+    source, offset = images.permute(0, 3, 1, 2), 0.0
     if frame is not None:
-        y = y + frame[:, None].to(y) * height
         source = rearrange(images, "f h w c -> 1 c (f h) w").expand(len(matrix), -1, -1, -1)
-    grid = torch.stack([2 * x / source.shape[3] - 1, 2 * y / source.shape[2] - 1], -1)
-    grid = rearrange(grid, "n (h w) xy -> n h w xy", w=w * taps)
-    crops = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    if outside is not None:
-        crops = crops.masked_fill(rearrange(outside, "n (h w) -> n 1 h w", w=w * taps), 0.0)
+        offset = frame[:, None, None].to(inverse) * height
+    xs, ys = ((torch.arange(n * taps, device=images.device, dtype=images.dtype) + 0.5) / taps for n in (w, h))
+    x, y = (row[:, None, :1] * xs + (row[:, None, 1:2] * ys + row[:, None, 2:]).mT for row in inverse.unbind(1))  # (N, h, w) plate px
+    if padding == "border":  # also keeps the tall image's frames apart
+        x, y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)
+    grid = torch.stack([2 / width * x - 1, 2 / source.shape[2] * (y + offset) - 1], -1)
+    crops = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return F.avg_pool2d(crops, taps) if taps > 1 else crops
