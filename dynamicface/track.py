@@ -47,7 +47,7 @@ BEST_FRAMES = 6  # frames averaged into the identity embedding
 
 ROI_TO_BOX = 1.5  # the landmark net was trained on squares this much larger than the face's bounding box
 SOFTNESS = 0.2  # of the soft bounding box of the landmarks, as a part of their spread
-SOFT_BOX_GROWTH, SOFT_BOX_DROP = 1.096, 0.0028  # make the soft box as large and as low as the hard one, on average
+SOFT_BOX_GROWTH, SOFT_BOX_DROP = 1.107, 0.0032  # make the soft box as large and as low as the hard one, on average
 
 
 def faces_roi(faces: Detections) -> Tensor:
