@@ -91,7 +91,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
         alpha = 1 - (1 - alpha) * (1 - skin_alpha)
-    return Change(crop, flow, gain, colour, alpha, (reach * 20).clamp(0, 1))
+    return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * (reach * 20).clamp(0, 1))
 
 
 def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
@@ -175,6 +175,15 @@ def _reach(before: PosedHead, after: PosedHead) -> Tensor:
     edge = (torch.minimum(ramp, 1 - ramp) * 12 - 0.25).clamp(0, 1)
     soft = soft * edge[:, None] * edge[None, :]
     return F.interpolate(soft, (_FIELD, _FIELD), mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def _changing(flow: Tensor, gain: Tensor, alpha: Tensor) -> Tensor:
+    """(F, 1, h, w) soft mask of where the plate changes visibly at all, a little widened."""
+    size = gain.shape[-2:]
+    strongest = [F.adaptive_max_pool2d(x, size) for x in (flow.norm(dim=1, keepdim=True) / 0.05, alpha / 0.004)]
+    lit = gain.log().abs().amax(1, keepdim=True) / 0.004
+    soft = blur(dilate((torch.stack([*strongest, lit]).amax(0) > 1).to(gain.dtype), 4), 2, 2)
+    return ((soft - 0.01) / 0.98).clamp(0, 1)
 
 
 def _follow_contour(before: PosedHead, after: PosedHead) -> tuple[Tensor, Tensor]:

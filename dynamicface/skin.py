@@ -23,7 +23,8 @@ _MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 1.5)}
 _UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lies in its shadow
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _TONE_REACH = 0.9  # natural log: so far a skin is brought to the plate's tone; what lies further apart stays the source's own
-_EVENNESS = 0.6  # how much of the broad unevenness of the source's albedo is taken out
+_GROUND_BLUR = 1 / 22  # of the texture: above it the light is the plate's, below it the detail is the source's
+_EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is taken out
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
 
@@ -79,7 +80,7 @@ def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: T
     """
     head = surface.after.head
     albedo = identity.albedo[None]
-    ground, own_skin = illumination_texture(picture, surface.before, _GROUND, sharpness=2)
+    ground, own_skin = illumination_texture(picture, surface.before, _GROUND, blur_share=_GROUND_BLUR)
     flat = _flat_albedo(identity, head)
     tone_source = _face_mean(flat, head)
     tone_own = tone_source if own.albedo is None else _face_mean(_flat_albedo(own, head), head)
@@ -87,7 +88,9 @@ def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: T
     tone = torch.lerp(apart - apart.clamp(-_TONE_REACH, _TONE_REACH), apart, look.skin_tone).exp()
     # Broad shading that is left in the source's albedo would be seen as a second light: only its detail is taken.
     region = texture.head_region(head, _GROUND)[None].clamp_min(0.01)
-    even = (masked_blur(flat, region, _GROUND // 16) / tone_source[..., None, None]) ** _EVENNESS
+    broad = masked_blur(flat, region, max(round(_GROUND * _GROUND_BLUR), 1)) / tone_source[..., None, None]
+    level = broad.mean(1, keepdim=True).clamp_min(0.05)
+    even = level**_EVENNESS * (broad / level).clamp(0.3, 3) ** (_EVENNESS / 2)
     smooth = blur(albedo, max(albedo.shape[-1] // 100, 1), 2).clamp_min(1e-3)
     lift = (light.luminance(tone_own) / light.luminance(tone_source)).clamp(0.4, 2.5)
     pores = (albedo / smooth).clamp_min(1e-3) ** (look.detail * lift**-0.25)[..., None, None, None]
@@ -129,8 +132,8 @@ def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
     return ((blur(seen, 2, 2) - 0.5) / 0.5).clamp(0, 1)
 
 
-def illumination_texture(picture: Tensor, posed: PosedHead, size: int, sharpness: int = 1) -> tuple[Tensor, Tensor]:
-    """The plate's light on skin, free of identity: the paper's blurred UV texture (sigma U / 16 at sharpness 1).
+def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_share: float = 1 / 16) -> tuple[Tensor, Tensor]:
+    """The plate's light on skin, free of identity: the paper's blurred UV texture (sigma = U * blur_share).
 
     picture: (F, 3, H, W) the linear plate in the posed head's crop. What the mean face is known to be darker or redder in (lips, brows)
     is divided out before the blur; hair over the face is left out. Returns the light (F, 3, U, U), linear, and where the plate shows its
@@ -142,7 +145,7 @@ def illumination_texture(picture: Tensor, posed: PosedHead, size: int, sharpness
     bare = torch.where(weight > 0.1, likely, 1.0)
     weight = weight * texture.head_region(head, size) * likely
     flat = radiance / texture.relative_albedo(head, size).clamp_min(0.2)
-    ground = masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), max(size // (16 * sharpness), 1))
+    ground = masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), max(round(size * blur_share), 1))
     return ground, blur(bare, max(size // 100, 1), 2)
 
 
