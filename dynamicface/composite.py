@@ -91,7 +91,8 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
         alpha = 1 - (1 - alpha) * (1 - skin_alpha)
-    return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * (reach * 20).clamp(0, 1))
+    limit = F.interpolate((reach * 20).clamp(0, 1), gain.shape[-2:], mode="bilinear", align_corners=False)
+    return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * limit)
 
 
 def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:

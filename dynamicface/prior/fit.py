@@ -33,7 +33,7 @@ class FitSettings:
     shape_sigma: float = 1.0  # of shape coefficients, in their own unit variance
     expression_sigma: float = 0.12
     expression_limit: float = 1.2
-    landmark_sigma_scale: float = 0.7  # landmark errors are correlated: raise it to trust the priors more
+    landmark_sigma_scale: float = 1.0  # landmark errors are correlated: raise it to trust the priors more
     outlier: float = 3.0  # Cauchy scale in landmark sigmas
     damping: float = 1e-3
 
