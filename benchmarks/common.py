@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -130,9 +129,8 @@ def command(name: str, measure: Measure, argv: Sequence[str] | None = None) -> N
 
 
 def prepare() -> None:
-    """Settings of the process that make timings comparable."""
+    """Progress on stderr, the same random numbers every time."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     torch.manual_seed(SEED)
 
 
@@ -149,8 +147,19 @@ def write_json(path: Path, reports: list[Report], device: str) -> None:
 
 def machine(device: str = "cpu") -> str:
     """One line that says what the figures were measured on."""
-    what = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{platform.processor() or platform.machine()}"
+    what = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     return f"Machine: {what}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}, Python {platform.python_version()}."
+
+
+def _processor() -> str:
+    """The processor's name; Linux tells it in a file only."""
+    table = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in table.read_text().splitlines() if line.startswith("model name")]
+        if table.exists()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def load(path: Path, device: str = "cpu") -> Tensor:

@@ -47,7 +47,7 @@ def warp_expression(plate: Tensor, track: FaceTrack, like: FaceTrack, head: Head
     after = _project(head, fit.shape[0], wanted.expression[0, 0], fit)
     flow, known = _carry(before - after, after, head)
     flow = _diffuse(flow, cv2.erode(known, np.ones((5, 5))))
-    return torch.from_numpy(_remap(crop, _grid() + flow)), matrix
+    return torch.from_numpy(_remap(crop, _grid() + flow)).to(plate), matrix
 
 
 def swap_face(source: Tensor, source_track: FaceTrack, target: Tensor, target_track: FaceTrack, head: HeadModel) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ def swap_face(source: Tensor, source_track: FaceTrack, target: Tensor, target_tr
     mask = _polygon(points, OVAL) & _polygon(transform(target_track.landmarks[..., :2], matrices[1])[0], OVAL)
     mask = (cv2.erode(mask, np.ones((13, 13))) * known).astype(np.uint8)
     if not mask.any():
-        return torch.from_numpy(ground.astype(np.float32) / 255), matrices[1]
+        return torch.from_numpy(ground.astype(np.float32) / 255).to(target), matrices[1]
     matched = _match_lab(face, ground, mask > 0)
     mouth = _polygon(points, LIPS_INNER)
     if mouth.sum() > 60:
@@ -73,7 +73,7 @@ def swap_face(source: Tensor, source_track: FaceTrack, target: Tensor, target_tr
     pasted = np.where(mask[..., None] > 0, matched, ground)
     x, y, width, height = cv2.boundingRect(mask)
     cloned = cv2.seamlessClone(pasted, ground, mask * 255, (x + width // 2, y + height // 2), cv2.NORMAL_CLONE)
-    return torch.from_numpy(cloned.astype(np.float32) / 255), matrices[1]
+    return torch.from_numpy(cloned.astype(np.float32) / 255).to(target), matrices[1]
 
 
 def _fit(track: FaceTrack, matrix: Tensor, head: HeadModel, shape: Tensor | None = None) -> LandmarkFit:
@@ -90,9 +90,9 @@ def _project(head: HeadModel, shape: Tensor, expression: Tensor, pose: LandmarkF
 
 def _carry(values: Tensor, screen: Tensor, head: HeadModel) -> tuple[np.ndarray, np.ndarray]:
     """The first two of vertex values (V, 3) as the pixels see them, (SIZE, SIZE, 2), and where there is a surface."""
-    skin = head.faces[torch.isin(head.part, torch.tensor(_SKIN))]
+    skin = head.faces[torch.isin(head.part, head.part.new_tensor(_SKIN))]
     raster = rasterise(screen[None], skin, (SIZE, SIZE))
-    return raster.interpolate(values[None, :, :2])[0].numpy(), raster.mask[0].numpy().astype(np.float32)
+    return raster.interpolate(values[None, :, :2])[0].cpu().numpy(), raster.mask[0].cpu().numpy().astype(np.float32)
 
 
 def _diffuse(flow: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def _match_lab(face: np.ndarray, ground: np.ndarray, inside: np.ndarray) -> np.n
 
 
 def _cut(plate: Tensor, matrix: Tensor) -> np.ndarray:
-    return sample_crops(plate[..., :3], matrix, SIZE)[0].permute(1, 2, 0).contiguous().numpy()
+    return sample_crops(plate[..., :3], matrix, SIZE)[0].permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
@@ -134,4 +134,4 @@ def _remap(image: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 def _polygon(points: Tensor, ring: tuple[int, ...]) -> np.ndarray:
     mask = np.zeros((SIZE, SIZE), np.uint8)
-    return cv2.fillPoly(mask, [points[list(ring), :2].numpy().astype(np.int32)], 1)
+    return cv2.fillPoly(mask, [points[list(ring), :2].cpu().numpy().astype(np.int32)], 1)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack
-from dynamicface.images import sample_crops
+from dynamicface.images import invert, sample_crops
 
 from . import peers
 from .common import SEED, Options, Table, command, load, log, spread
-from .faces import LIDS, LIPS, degrees_between, in_plate, landmark_error, openings, refit, retrack, rms
+from .faces import LIDS, LIPS, chain, degrees_between, in_plate, landmark_error, openings, refit, retrack, rms
 from .judge import Judge, distance
 
 PORTRAITS = 200  # candidates among the portraits
@@ -130,7 +130,7 @@ def compare(album: Album, title: str, pairs: list[tuple[Path, Path]], gallery: d
     rows = [(name, len(values), *_summary(values)) for name, values in found.items()]
     tables = [
         Table(
-            f"Swap, {title}: {len(rows and found['DynamicFace'])} pairs, gallery of {len(known)} people",
+            f"Swap, {title}: {len(found['DynamicFace'])} pairs, gallery of {len(known)} people",
             COLUMNS,
             rows,
             "ID-Error: the judge's nearest person in the gallery is not the source. Distances: the judge's, means. Expression and pose are "
@@ -161,8 +161,7 @@ class Result:
 
 def judged(album: Album, picture: Tensor, matrix: Tensor, who: Person, where: Person) -> Result:
     """Measure one result; what cannot be tracked any more counts as not a number."""
-    if picture.shape[1:3] == where.plate.shape[1:3] and bool((matrix == torch.eye(2, 3)).all()):
-        picture = sample_crops(picture[..., :3], where.matrix, peers.SIZE).permute(0, 2, 3, 1)
+    picture = sample_crops(picture[..., :3], chain(invert(matrix), where.matrix), peers.SIZE).permute(0, 2, 3, 1)
     descriptor = album.judge.describe(picture[0], _inner_box())
     to_source, to_target = distance(descriptor, who.descriptor), distance(descriptor, where.descriptor)
     figures = (to_source, to_target, float(to_source < to_target))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import statistics
 
 import torch
 from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack, Identity, NoFaceError, edit_expression, fit_prior
-from dynamicface.dials import DIALS
 from dynamicface.overlay import fitted_landmarks
 from dynamicface.prior import light
 from dynamicface.prior.camera import rotation_from_euler
@@ -30,10 +29,12 @@ COLUMNS = ("from", "faces", "shape, mm", "mean head, mm", "expression RMS", "no 
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
+    if options.device != "cpu":
+        pipe = FacePipeline.load()  # the errors do not depend on the device
     drawn = torch.Generator().manual_seed(SEED)
     truths = [random_face(pipe.head, drawn) for _ in range(options.count(FACES))]
     rows = [_exact(pipe, truths, noise, drawn) for noise in (0.0, 0.5)]
-    rows.append(_pictured(pipe, truths, drawn))
+    rows.append(_pictured(pipe, truths))
     note = (
         "Means over faces. Shape: distance of the face's vertices after a similarity alignment, beside that of the mean head. Expression: "
         "over 52 coefficients, beside calling every face expressionless. The focal length is known. Pictures: the model's render with the "
@@ -68,18 +69,12 @@ def random_face(head: HeadModel, drawn: torch.Generator) -> FacePrior:
     )
     chosen = torch.randperm(len(_DIALS), generator=drawn)[:2].tolist()
     amounts = {_DIALS[i]: 0.8 * float(torch.rand(1, generator=drawn)) for i in chosen}
-    moved = edit_expression(prior, {name: value for name, value in amounts.items() if name in DIALS})
-    return moved.replace(gaze=prior.gaze)
+    return edit_expression(prior, amounts).replace(gaze=prior.gaze)
 
 
-@dataclass(frozen=True)
-class _Errors:
-    """Sums over faces of what a fit got wrong."""
-
-    values: list[tuple[float, ...]]
-
-    def row(self, name: str) -> tuple:
-        return (name, len(self.values), *(sum(column) / len(column) for column in zip(*self.values, strict=True)))
+def _row(name: str, errors: list[tuple[float, ...]]) -> tuple:
+    """One row of the table: means over faces."""
+    return (name, len(errors), *(statistics.fmean(column) for column in zip(*errors, strict=True)))
 
 
 def _exact(pipe: FacePipeline, truths: list[FacePrior], noise: float, drawn: torch.Generator) -> tuple:
@@ -89,10 +84,10 @@ def _exact(pipe: FacePipeline, truths: list[FacePrior], noise: float, drawn: tor
         points = fitted_landmarks(truth, pipe.head)
         points = points + noise * torch.randn(points.shape, generator=drawn)
         found.append(_errors(pipe.head, _fit(pipe, _track(points, truth), truth), truth))
-    return _Errors(found).row(f"exact landmarks, {noise:g} px noise")
+    return _row(f"exact landmarks, {noise:g} px noise", found)
 
 
-def _pictured(pipe: FacePipeline, truths: list[FacePrior], drawn: torch.Generator) -> tuple:
+def _pictured(pipe: FacePipeline, truths: list[FacePrior]) -> tuple:
     """Fits of what the landmark net finds in renders."""
     found = []
     for number, truth in enumerate(truths):
@@ -103,7 +98,7 @@ def _pictured(pipe: FacePipeline, truths: list[FacePrior], drawn: torch.Generato
             log.info("face %d: not detected in its render", number)
             continue
         found.append(_errors(pipe.head, _fit(pipe, in_plate(track, crop.matrix, truth.image_size), truth), truth))
-    return _Errors(found).row(f"landmark net on renders ({len(truths) - len(found)} not detected)")
+    return _row(f"landmark net on renders ({len(truths) - len(found)} not detected)", found)
 
 
 def _track(points: Tensor, truth: FacePrior) -> FaceTrack:
