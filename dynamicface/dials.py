@@ -25,8 +25,8 @@ class Dial:
 
 _SMILE = {
     **both("mouthSmile", 0.85),
-    **both("cheekSquint", 0.8),
-    **both("eyeSquint", 0.5),
+    **both("cheekSquint", 0.6),
+    **both("eyeSquint", 0.3),
     **both("mouthUpperUp", 0.2),
     **both("mouthDimple", 0.2),
     **both("mouthStretch", 0.1),
@@ -38,7 +38,7 @@ DIALS: dict[str, Dial] = {
     "laugh": Dial(
         {
             **both("mouthSmile", 0.9),
-            **both("cheekSquint", 0.8),
+            **both("cheekSquint", 0.6),
             **both("eyeSquint", 0.45),
             **both("mouthUpperUp", 0.55),
             **both("mouthLowerDown", 0.4),
