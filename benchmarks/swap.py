@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack
 from dynamicface.images import invert, sample_crops
+from dynamicface.prior.camera import euler_from_rotation
 
 from . import peers
 from .common import SEED, Options, Table, command, load, log, spread
@@ -21,6 +22,7 @@ from .faces import LIDS, LIPS, chain, degrees_between, in_plate, landmark_error,
 from .judge import Judge, distance
 
 PORTRAITS = 200  # candidates among the portraits
+FRONTAL = 30.0  # degrees of yaw up to which a portrait may be a source; targets turn as they like
 CHILDREN = frozenset(
     {
         *(9, 18, 63, 126, 144, 171, 189, 513, 522, 531, 540, 567, 576, 594, 612, 621, 630, 675, 729, 855, 864, 873, 882, 891, 900),
@@ -82,7 +84,8 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     count = options.count(200)
     studio = london_pairs(options, count)
     drawn = random.Random(SEED)
-    sources = [drawn.choice(people) if i % 2 == 0 else drawn.choice(portraits).path for i in range(count)]
+    frontal = [p.path for p in portraits if abs(float(euler_from_rotation(p.prior.rotation)[0, 0])) < FRONTAL]
+    sources = [drawn.choice(people if i % 2 == 0 else frontal) for i in range(count)]
     targets = [portraits[i * 7 % len(portraits)].path for i in range(count)]
     street = [(s, t) for s, t in zip(sources, targets, strict=True) if s != t]
     gallery = {path: album(path) for path in people}
