@@ -31,7 +31,7 @@ from .types import FaceCrop, FacePrior
 _LOOSE = (PARTS.index("neck"), PARTS.index("ears"))  # follow the head smoothly rather than by the mesh
 _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELD = 192  # resolution of the gain, which is smooth
-_CONTOUR = 128  # resolution at which the head's contour is followed
+_CONTOUR = 96  # resolution at which the head's contour is followed
 _MAX_GAIN = 4.0
 
 
@@ -167,7 +167,7 @@ def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:
 def _reach(before: PosedHead, after: PosedHead) -> Tensor:
     """(F, 1, field, field): 1 over both heads, falling smoothly to 0 at _REACH around them and towards the crop's border."""
     cover = torch.maximum(before.raster.mask, after.raster.mask).to(before.screen.dtype)[:, None]
-    small = F.adaptive_avg_pool2d(cover, 64)
+    small = F.interpolate(cover, (64, 64), mode="nearest")
     radius = max(1, round(_REACH / CROP_METRES * 64 / 2))
     wide = dilate(small, radius)
     soft = ((blur(wide, radius, 2) - 0.02) / 0.9).clamp(0, 1)
@@ -181,7 +181,7 @@ def _reach(before: PosedHead, after: PosedHead) -> Tensor:
 def _changing(flow: Tensor, gain: Tensor, alpha: Tensor) -> Tensor:
     """(F, 1, h, w) soft mask of where the plate changes visibly at all, a little widened."""
     size = gain.shape[-2:]
-    strongest = [F.adaptive_max_pool2d(x, size) for x in (flow.norm(dim=1, keepdim=True) / 0.05, alpha / 0.004)]
+    strongest = [F.interpolate(x, size, mode="nearest") for x in (flow.abs().amax(1, keepdim=True) / 0.05, alpha / 0.004)]
     lit = gain.log().abs().amax(1, keepdim=True) / 0.004
     soft = blur(dilate((torch.stack([*strongest, lit]).amax(0) > 1).to(gain.dtype), 4), 2, 2)
     return ((soft - 0.01) / 0.98).clamp(0, 1)

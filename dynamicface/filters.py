@@ -16,6 +16,12 @@ def sample(images: Tensor, points: Tensor, *, mode: str = "bilinear", padding: s
     return out[:, :, 0] if flat else out
 
 
+def unit(vectors: Tensor) -> Tensor:
+    """Unit vectors along the last dimension of three; several times as fast as `functional.normalize` there."""
+    x, y, z = vectors.unbind(-1)
+    return vectors * torch.rsqrt((x * x + y * y + z * z).clamp_min(1e-20))[..., None]
+
+
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Centres of the pixels, (height, width, 2) x, y."""
     y = torch.arange(height, dtype=like.dtype, device=like.device) + 0.5

@@ -18,12 +18,13 @@ from .surface import EYES, MOUTH, SKIN, Surface
 from .types import FaceCrop, Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
+_LASHES = 0.85  # how much of the light the lashes of a closed eye take
 _DARKEST = 0.05  # light that reaches the depth of the mouth
 _MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 1.5)}
 _UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lies in its shadow
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _TONE_REACH = 0.9  # natural log: so far a skin is brought to the plate's tone; what lies further apart stays the source's own
-_GROUND_BLUR = 1 / 22  # of the texture: above it the light is the plate's, below it the detail is the source's
+_GROUND_BLUR = 1 / 14  # of the texture: above it the light is the plate's, below it the detail is the source's
 _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is taken out
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
@@ -52,7 +53,7 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
     alpha = surface.unseen[1] * torch.lerp(torch.ones_like(inside), inside * _read(_where_seen(identity, head), surface), skin)
     mouth = (surface.group == MOUTH)[:, None]
     shading = torch.where(mouth, shading.mean(1, keepdim=True) * surface.openness.clamp(_DARKEST, 1), shading)
-    model = _read(albedo, surface) * surface.picture(shading)
+    model = _read(albedo, surface) * surface.picture(shading) * (1 - _LASHES * surface.slit)
     if not (alpha > 0).any():
         return model, alpha
     seen = sample(picture, surface.raster.scatter(surface.came_from[:, :2]))

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .conventions import PARTS
-from .filters import blur, dilate
+from .filters import blur, dilate, unit
 from .prior import light
 from .prior.geometry import PosedHead
 from .prior.raster import Raster
@@ -78,14 +77,24 @@ class Surface:
         radius = max(1, size // 200)
         filmed_eyes, eyes = ((groups(x.part) == EYES)[:, None].to(self.uv.dtype) for x in (self.before, self.after))
         rim = dilate(filmed_eyes, radius)[self.frame, 0, row, column] > 0
-        shut = dilate(eyes, 2 * radius).view(-1)[self.raster.pixel] == 0
-        travelled = self.moved.norm(dim=-1) > radius
+        open_eyes = dilate(-dilate(-eyes, radius), radius)
+        shut = dilate(open_eyes, 2 * radius).view(-1)[self.raster.pixel] == 0
+        travelled = self.moved.square().sum(-1) > radius**2
         unseen = torch.maximum(unseen, (rim & (self.group == SKIN) & (travelled | shut)).to(unseen.dtype))
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
         opened = dilate(-dilate(-maps, radius), radius)
-        return opened[:, :1], blur(opened[:, 1:], 1, 1)
+        return torch.maximum(opened[:, :1], self.slit), blur(torch.maximum(opened[:, 1:], self.slit), 1, 1)
+
+    @cached_property
+    def slit(self) -> Tensor:
+        """(F, 1, H, W) 1 where a crack of eyeball is left between lids that close: the lash line covers it."""
+        eyes, filmed = ((groups(x.part) == EYES)[:, None].to(self.uv.dtype) for x in (self.after, self.before))
+        radius = max(1, self.before.size // 200)
+        wide = dilate(dilate(-dilate(-eyes, radius), radius), 2 * radius)
+        was_wide = dilate(dilate(-dilate(-filmed, radius), radius), 2 * radius)
+        return eyes * (1 - wide) * was_wide
 
 
 def groups(part: Tensor) -> Tensor:
@@ -116,7 +125,7 @@ def surface_of(before: PosedHead, after: PosedHead) -> Surface:
         group,
         came_from,
         came_from[:, :2] - now_at,
-        (F.normalize(filmed, dim=-1), F.normalize(composed, dim=-1)),
+        (unit(filmed), unit(composed)),
         tuple(facing),
         uv,
         torch.maximum(region, (group != SKIN)[:, None]),

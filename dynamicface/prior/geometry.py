@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..conventions import PARTS
+from ..filters import unit
 from ..types import FaceCrop, FacePrior
 from .camera import crop_screen, image_centre, to_camera, to_screen
 from .fit import MESH
@@ -57,7 +58,7 @@ class PosedHead:
     @cached_property
     def facing(self) -> Tensor:
         """(F, V) cosine between vertex normal and the direction to the camera."""
-        return (self.normal * F.normalize(-self.camera, dim=-1)).sum(-1)
+        return (self.normal * unit(-self.camera)).sum(-1)
 
 
 @lru_cache(maxsize=4)

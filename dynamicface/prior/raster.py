@@ -15,8 +15,9 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from ..filters import unit
 
 _FAR = torch.iinfo(torch.int64).max
 _TOLERANCE = 1e-5
@@ -159,4 +160,4 @@ def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     total = torch.zeros_like(vertices)
     for k in range(3):
         total = total.index_add(1, faces[:, k], normal)
-    return F.normalize(total, dim=-1)
+    return unit(total)

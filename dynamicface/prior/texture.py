@@ -172,7 +172,10 @@ def separate(radiance: Tensor, weight: Tensor, normal: Tensor, head: HeadModel) 
     illumination = light.estimate(
         samples[:, ::step], guess[::step].expand(len(samples), -1, -1), normals[:, table.skin()][:, ::step], trust[:, ::step]
     )
-    shading = table.scatter(light.shade(normals, illumination))
+    # Only the broad shading is divided out: where the mesh's normals turn fast (sides of the nose) its detail is not the photograph's.
+    lit = table.scatter(light.shade(normals, illumination))
+    shown = table.scatter(torch.ones_like(normals[..., :1]))
+    shading = masked_blur(lit, shown, max(size // 28, 1))
     total = weight.sum(0).clamp_min(1e-4)
     albedo = (radiance / shading.clamp_min(1e-3) * weight).sum(0) / total
     return albedo.clamp(0, 1.5), weight.amax(0), illumination
