@@ -51,7 +51,8 @@ class FacePipeline:
     def fit(self, images: Tensor, track: FaceTrack | None = None, **options) -> FacePrior:
         """Take the face apart; `options` as in :func:`fit_prior`."""
         images = as_plate(images)
-        options.setdefault("matte", self.perception.matte.matte(images))
+        if "matte" not in options:
+            options["matte"] = self.perception.matte.coarse(images)
         return fit_prior(images, track or self.track(images), self.head, **options)
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..dynamicface.compose import compose_prior
 from ..dynamicface.prior.estimate import fit_prior
 from ..dynamicface.track import track_from_core
-from .host.models import head_model, to_graph_device, to_working_device
+from .host.models import head_model, person_matte, to_graph_device, to_working_device
 from .host.run import progress
 from .schema import FaceLandmarks, Prior, Track, advanced, schema, slider
 
@@ -55,7 +55,8 @@ class FitPrior(io.ComfyNode):
     def execute(cls, images, track, shared_identity, texture_size) -> io.NodeOutput:
         track = track_from_core(track) if isinstance(track, dict) else track
         plate, track = to_working_device((images, track))
-        prior = fit_prior(plate, track, head_model(), shared_identity=shared_identity, texture_size=texture_size, progress=progress())
+        options = {"shared_identity": shared_identity, "texture_size": texture_size, "matte": person_matte(plate)}
+        prior = fit_prior(plate, track, head_model(), **options, progress=progress())
         return io.NodeOutput(to_graph_device(prior, (plate, images)))
 
 

@@ -10,7 +10,7 @@ from ..dynamicface.prior.estimate import fit_prior
 from ..dynamicface.skin import SwapLook
 from .edit import expression_dials, intensity_slider, pose_dials
 from .guides import OCCLUSION_TOOLTIP, composite, result_outputs
-from .host.models import head_model, to_working_device
+from .host.models import head_model, person_matte, to_working_device
 from .host.run import progress
 from .schema import advanced, schema, slider
 from .track import CHOICES, CHOOSE_TOOLTIP, INDEX_TOOLTIP, REFERENCE_TOOLTIP, find_track
@@ -19,7 +19,7 @@ from .track import CHOICES, CHOOSE_TOOLTIP, INDEX_TOOLTIP, REFERENCE_TOOLTIP, fi
 def fitted(images, **choice):
     """Track and fit; frames of one batch are one person."""
     images, track = to_working_device((images, find_track(images, **choice)))
-    return fit_prior(images, track, head_model(), progress=progress())
+    return fit_prior(images, track, head_model(), matte=person_matte(images), progress=progress())
 
 
 def choice_inputs() -> list[io.Input]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..images import sample_crops
 from .layers import Conv
 
+_BATCH = 16  # frames run at once
+
 
 class Gate(nn.Module):
     """Squeeze and excitation: a weight per channel from the global mean."""
@@ -92,7 +94,12 @@ class MatteNet(nn.Module):
     @torch.inference_mode()
     def matte(self, images: Tensor) -> Tensor:
         """Frames (F, H, W, 3) to person mattes (F, H, W), 0..1."""
-        frames, height, width, _ = images.shape
+        return F.interpolate(self.coarse(images)[:, None], images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
+
+    @torch.inference_mode()
+    def coarse(self, images: Tensor) -> Tensor:
+        """The mattes of whole frames at the network's own resolution (F, size, size): small, whatever the plate and the clip."""
+        _, height, width, _ = images.shape
         stretch = torch.tensor([[self.size / width, 0, 0], [0, self.size / height, 0]], device=images.device)
-        small = self(sample_crops(images, stretch.expand(frames, -1, -1), self.size))
-        return F.interpolate(small[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+        parts = images.split(_BATCH)
+        return torch.cat([self(sample_crops(part, stretch.expand(len(part), -1, -1), self.size)) for part in parts])

@@ -11,6 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...dynamicface.images import as_plate
 from ...dynamicface.perception import Perception
 from ...dynamicface.prior.head import HeadModel
 
@@ -32,6 +33,11 @@ def perception() -> Perception:
     networks, patcher = _perception()
     mm.load_models_gpu([patcher])
     return networks
+
+
+def person_matte(images: Tensor) -> Tensor:
+    """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background."""
+    return perception().matte.coarse(as_plate(images))
 
 
 @cache
