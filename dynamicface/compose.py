@@ -28,9 +28,6 @@ def compose_prior(
     frames = len(ground)
     expression, pose, illumination = expression or base, pose or base, illumination or base
     who = base.identity if identity is None else blend_identity(base.identity, identity.identity, identity_weight)
-    placed = {"rotation": pose.rotation, "translation": ground.translation, "focal": ground.focal}
-    if pose is ground or (pose.image_size == ground.image_size and pose is base and ground is base):
-        placed["translation"] = pose.translation
     offset = expression.offset
     if who is not base.identity:
         theirs = torch.lerp(base.offset.mean(0), identity.offset.mean(0), identity_weight)
@@ -40,12 +37,11 @@ def compose_prior(
         "gaze": expression.gaze,
         "offset": offset,
         "illumination": illumination.illumination,
-        **placed,
+        "rotation": pose.rotation,
     }
     return ground.replace(
         identity=who,
         **{name: _frames(value, frames, name) for name, value in factors.items()},
-        confidence=ground.confidence,
     )
 
 

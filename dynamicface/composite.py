@@ -69,7 +69,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
 
     shading = surface.shade(0, filmed.illumination)
     log_gain = _log_ratio(surface.shade(1, filmed.illumination), shading) * surface.region
-    if prior.illumination is not filmed.illumination:
+    if not torch.equal(prior.illumination, filmed.illumination):
         log_gain = log_gain + _log_ratio(surface.shade(1, prior.illumination), surface.shade(1, filmed.illumination))
     anchored = ~torch.isin(surface.part, torch.tensor(_LOOSE, device=surface.part.device))
     fields = torch.cat([surface.moved, log_gain * surface.collar, anchored[:, None] * surface.front], -1)

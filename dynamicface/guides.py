@@ -87,7 +87,7 @@ def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor
     triangles, colours = _expression_triangles()
     rim = _iris_rims(prior, posed)
     mesh = torch.cat([points, rim], 1)
-    layer = torch.cat([triangles[:, 3:].to(mesh.dtype)], 1).to(mesh.device)
+    layer = triangles[:, 3:].to(mesh)
     corner = triangles[:, :3].to(mesh.device)
     # Flat shapes painted in order: each triangle gets its own corners at the depth of its layer.
     screen = torch.cat([mesh[:, corner, :2], (10.0 - layer)[None, :, None].expand(len(mesh), -1, 3, 1)], -1).flatten(1, 2)
@@ -119,7 +119,7 @@ def face_mask(before: PosedHead, after: PosedHead) -> Tensor:
         inner = torch.isin(posed.part, torch.tensor(_NORMAL_PARTS[2:-1], device=region.device))
         region = torch.maximum(region, inner.to(region.dtype))
         total = region if total is None else torch.maximum(total, region)
-    return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0].clamp(0, 1).clamp(0, 1)
+    return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0].clamp(0, 1)
 
 
 def _iris_rims(prior: FacePrior, posed: PosedHead) -> Tensor:

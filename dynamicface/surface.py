@@ -75,10 +75,8 @@ class Surface:
         unseen = (other | behind | turned).to(self.uv.dtype)
         # A lid that travels takes its own skin along, not the lashes and the white it closed over.
         radius = max(1, size // 200)
-        filmed_eyes, eyes = ((groups(x.part) == EYES)[:, None].to(self.uv.dtype) for x in (self.before, self.after))
-        rim = dilate(filmed_eyes, radius)[self.frame, 0, row, column] > 0
-        open_eyes = dilate(-dilate(-eyes, radius), radius)
-        shut = dilate(open_eyes, 2 * radius).view(-1)[self.raster.pixel] == 0
+        rim = dilate(_eyes(self.before), radius)[self.frame, 0, row, column] > 0
+        shut = self._around_open_eyes.view(-1)[self.raster.pixel] == 0
         travelled = self.moved.square().sum(-1) > radius**2
         unseen = torch.maximum(unseen, (rim & (self.group == SKIN) & (travelled | shut)).to(unseen.dtype))
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
@@ -90,11 +88,22 @@ class Surface:
     @cached_property
     def slit(self) -> Tensor:
         """(F, 1, H, W) 1 where a crack of eyeball is left between lids that close: the lash line covers it."""
-        eyes, filmed = ((groups(x.part) == EYES)[:, None].to(self.uv.dtype) for x in (self.after, self.before))
-        radius = max(1, self.before.size // 200)
-        wide = dilate(dilate(-dilate(-eyes, radius), radius), 2 * radius)
-        was_wide = dilate(dilate(-dilate(-filmed, radius), radius), 2 * radius)
-        return eyes * (1 - wide) * was_wide
+        return _eyes(self.after) * (1 - self._around_open_eyes) * _around_open_eyes(self.before)
+
+    @cached_property
+    def _around_open_eyes(self) -> Tensor:
+        return _around_open_eyes(self.after)
+
+
+def _eyes(posed: PosedHead) -> Tensor:
+    """(F, 1, H, W) 1 on eyeballs."""
+    return (groups(posed.part) == EYES)[:, None].to(posed.screen.dtype)
+
+
+def _around_open_eyes(posed: PosedHead) -> Tensor:
+    """(F, 1, H, W) 1 on and close around eyeballs that show as more than a crack."""
+    radius = max(1, posed.size // 200)
+    return dilate(dilate(-dilate(-_eyes(posed), radius), radius), 2 * radius)
 
 
 def groups(part: Tensor) -> Tensor:
