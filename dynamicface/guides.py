@@ -1,6 +1,7 @@
 """Attribute maps in crop space: what the guiders of DynamicFace, and any ControlNet, are shown (paper section 3.2).
 
 - normal        shape of the composed identity under the composed pose and expression, camera space, black outside of the face
+- pose          the mean head without expression under the composed pose, coloured by its own coordinates: no identity, no expression
 - expression    brows, eyes, irises and lips only: no contour and no nose, so that no identity leaks
 - illumination  the plate's light on skin as a blurred texture without identity, rendered on the composed shape
 - background    the plate outside of the face
@@ -29,7 +30,7 @@ from .prior.geometry import PosedHead, face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.raster import rasterise
 from .skin import SwapLook, illumination_texture, linear_crops
-from .types import FaceCrop, FacePrior
+from .types import FaceCrop, FacePrior, Identity
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
 _IRIS_RIM = 12
@@ -41,6 +42,7 @@ class Guides:
     """Maps of F frames, (F, S, S, 3) in 0..1 except mask (F, S, S), and the crop they live in."""
 
     normal: Tensor
+    pose: Tensor
     expression: Tensor
     illumination: Tensor
     background: Tensor
@@ -65,6 +67,7 @@ def render_guides(
     composite = sample_crops(composed[..., :3], crop.matrix, size)
     return Guides(
         normal=normal_map(after),
+        pose=pose_map(prior, head, crop),
         expression=expression_map(prior, after, crop),
         illumination=illumination_map(prior, before, after, crop),
         background=(pictures * (1 - mask[:, None])).permute(0, 2, 3, 1).clamp(0, 1),
@@ -79,6 +82,20 @@ def normal_map(posed: PosedHead) -> Tensor:
     normal = F.normalize(posed.raster.interpolate(posed.normal), dim=-1) * 0.5 + 0.5
     shown = torch.isin(posed.part, torch.tensor(_NORMAL_PARTS, device=normal.device))
     return normal * shown[..., None]
+
+
+def pose_map(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> Tensor:
+    """(F, S, S, 3): the mean head at rest under the prior's pose; colour = its x, y, z in model space over the head's extent."""
+    nobody = prior.replace(
+        identity=Identity(torch.zeros_like(prior.identity.shape)),
+        expression=torch.zeros_like(prior.expression),
+        gaze=torch.zeros_like(prior.gaze),
+        offset=torch.zeros_like(prior.offset),
+    )
+    raster = pose_head(nobody, head, crop).raster
+    low, high = head.template.amin(0), head.template.amax(0)
+    colour = raster.interpolate(((head.template - low) / (high - low)).expand(len(prior), -1, -1))
+    return colour.clamp(0, 1) * raster.mask[..., None]
 
 
 def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor:

@@ -98,6 +98,9 @@ class RenderGuides(io.ComfyNode):
                 io.Image.Output(
                     "background", display_name="background", tooltip="The plate around the face; the face itself is taken out."
                 ),
+                io.Image.Output(
+                    "pose", display_name="pose", tooltip="Where the head looks: an average head at rest, coloured by position."
+                ),
             ],
         )
 
@@ -105,9 +108,8 @@ class RenderGuides(io.ComfyNode):
     def execute(cls, prior, size, occlusion=None) -> io.NodeOutput:
         prior, occlusion = to_working_device((prior, per_frame(occlusion, len(prior))))
         guides = to_graph_device(render_guides(prior, head_model(), size=size, occlusion=occlusion))
-        return io.NodeOutput(
-            guides.composite, guides.mask, guides.crop, guides.normal, guides.expression, guides.illumination, guides.background
-        )
+        pictures = (guides.normal, guides.expression, guides.illumination, guides.background, guides.pose)
+        return io.NodeOutput(guides.composite, guides.mask, guides.crop, *pictures)
 
 
 class RenderPrior(io.ComfyNode):

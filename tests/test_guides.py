@@ -13,7 +13,7 @@ from dynamicface.prior.estimate import select_frames
 from dynamicface.prior.geometry import face_crop
 
 SIZE = 192
-MAPS = ("normal", "expression", "illumination", "background", "composite")
+MAPS = ("normal", "pose", "expression", "illumination", "background", "composite")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,15 @@ def test_an_occluder_is_background(pipeline, fitted, guides):
 def transformed_x(prior, x: float) -> float:
     matrix = face_crop(prior, SIZE).matrix[0]
     return float(matrix[0, 0] * x + matrix[0, 2])
+
+
+def test_the_pose_map_follows_the_pose_alone(pipeline, fitted, guides):
+    head = pipeline.head
+    other = edit_identity(edit_expression(fitted, {"smile": 0.8}), head, {"jaw_width": 0.8})
+    assert torch.equal(pipeline.guides(edit_light(other, strength=1.0), SIZE).pose, guides.pose)
+    turned = pipeline.guides(edit_pose(fitted, yaw=15), SIZE).pose
+    assert (turned - guides.pose).abs().mean() > 5e-3
+    assert guides.pose.any(-1).float().mean() > 0.2
 
 
 def test_expression_shows_flat_shapes_on_black_and_no_contour(guides):
