@@ -52,12 +52,12 @@ class Guides:
 
 
 def render_guides(
-    prior: FacePrior, head: HeadModel, size: int = 512, *, occlusion: Tensor | None = None, look: SwapLook | None = None
+    prior: FacePrior, head: HeadModel, size: int = 512, *, zoom: float = 1.0, occlusion: Tensor | None = None, look: SwapLook | None = None
 ) -> Guides:
-    """Render every guide of a prior. occlusion: (F, H, W) in the plate, 1 = something in front of the face."""
+    """Render every guide of a prior in its face crop. occlusion: (F, H, W) in the plate, 1 = something in front of the face."""
     plate = plate_of(prior)
     check_occlusion(occlusion, plate)
-    crop = face_crop(prior.filmed, size)
+    crop = face_crop(prior.filmed, size, zoom)
     before, after = pose_head(prior.filmed, head, crop), pose_head(prior, head, crop)
     pictures = sample_crops(plate[..., :3], crop.matrix, size)
     mask = face_mask(before, after)
@@ -102,7 +102,7 @@ def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor
     """(F, S, S, 3): brows, eye openings, irises, lips and the open mouth as flat colours on black."""
     points = posed.head.landmarks(posed.screen)
     triangles, colours = _expression_triangles()
-    rim = _iris_rims(prior, posed)
+    rim = _iris_rims(prior, posed, crop)
     mesh = torch.cat([points, rim], 1)
     layer = triangles[:, 3:].to(mesh)
     corner = triangles[:, :3].to(mesh.device)
@@ -139,7 +139,7 @@ def face_mask(before: PosedHead, after: PosedHead) -> Tensor:
     return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0].clamp(0, 1)
 
 
-def _iris_rims(prior: FacePrior, posed: PosedHead) -> Tensor:
+def _iris_rims(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor:
     """Points (F, 2 * (rim + 1), 3): centre and rim of the left and the right iris on the turned eyeballs, in the crop."""
     angle = torch.arange(_IRIS_RIM, device=posed.screen.device) * (2 * torch.pi / _IRIS_RIM)
     out = []
@@ -155,12 +155,7 @@ def _iris_rims(prior: FacePrior, posed: PosedHead) -> Tensor:
         disc = 0.48 * radius * (torch.cos(angle)[:, None, None] * right + torch.sin(angle)[:, None, None] * up)
         points = torch.cat([centre[None] + look * radius, centre[None] + 0.87 * radius * look + disc]).transpose(0, 1)
         out.append(points)
-    return _project_like(torch.cat(out, 1), prior, posed)
-
-
-def _project_like(camera: Tensor, prior: FacePrior, posed: PosedHead) -> Tensor:
-    """Camera-space points into the posed head's crop, by the same camera and crop matrix."""
-    crop = face_crop(prior.filmed, posed.size)
+    camera = torch.cat(out, 1)
     return crop_screen(to_screen(camera, prior.focal, image_centre(prior.image_size, camera)), crop.matrix)
 
 

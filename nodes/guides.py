@@ -10,7 +10,7 @@ from ..dynamicface.pipeline import render_composite
 from ..dynamicface.render import render_prior
 from .host.models import head_model, to_graph_device, to_working_device
 from .host.run import preview, progress
-from .schema import Crop, Prior, schema, slider
+from .schema import Crop, Prior, advanced, schema, slider
 
 PRIOR_IN = "A fitted, composed or edited prior."
 FEATHER_TOOLTIP = (
@@ -83,6 +83,17 @@ class RenderGuides(io.ComfyNode):
                     tooltip="Width and height of the crop in pixels. Take about the face's size in the plate; cost grows with its square.",
                 ),
                 io.Mask.Input("occlusion", optional=True, tooltip=OCCLUSION_TOOLTIP),
+                advanced(
+                    slider(
+                        "zoom",
+                        1.0,
+                        2.0,
+                        "How tight the crop lies around the head: 1 leaves room for hair and shoulders, higher gives the face more pixels. "
+                        "The embedded generator works at 1.3.",
+                        default=1.0,
+                        optional=True,
+                    )
+                ),
             ],
             outputs=[
                 io.Image.Output(
@@ -105,9 +116,9 @@ class RenderGuides(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prior, size, occlusion=None) -> io.NodeOutput:
+    def execute(cls, prior, size, occlusion=None, zoom=1.0) -> io.NodeOutput:
         prior, occlusion = to_working_device((prior, per_frame(occlusion, len(prior))))
-        guides = to_graph_device(render_guides(prior, head_model(), size=size, occlusion=occlusion))
+        guides = to_graph_device(render_guides(prior, head_model(), size=size, zoom=zoom, occlusion=occlusion))
         pictures = (guides.normal, guides.expression, guides.illumination, guides.background, guides.pose)
         return io.NodeOutput(guides.composite, guides.mask, guides.crop, *pictures)
 

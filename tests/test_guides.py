@@ -127,6 +127,14 @@ def test_pose_and_shape_move_the_normals(pipeline, fitted, guides):
     assert torch.equal(turned.crop.matrix, guides.crop.matrix), "the crop follows the filmed face"
 
 
+def test_zoom_shows_the_same_face_larger(pipeline, fitted, guides):
+    close = pipeline.guides(fitted, SIZE, zoom=1.5)
+    torch.testing.assert_close(close.crop.matrix[:, :, :2], guides.crop.matrix[:, :, :2] * 1.5)
+    for name in ("normal", "pose", "expression"):
+        share = getattr(close, name).any(-1).float().mean() / getattr(guides, name).any(-1).float().mean()
+        assert 1.7 < share < 2.5, name
+
+
 def test_frames_and_sizes(pipeline, fitted, guides):
     many = render_guides(select_frames(fitted, torch.zeros(3, dtype=torch.long)), pipeline.head, SIZE)
     for name in MAPS:

@@ -88,12 +88,12 @@ def pose_head(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> PosedHead:
     return PosedHead(camera, crop_screen(screen, crop.matrix), head, crop.size)
 
 
-def face_crop(prior: FacePrior, size: int) -> FaceCrop:
-    """The working crop of a prior: upright, centred on the head, CROP_METRES wide at the face's depth."""
+def face_crop(prior: FacePrior, size: int, zoom: float = 1.0) -> FaceCrop:
+    """The working crop of a prior: upright, centred on the head, CROP_METRES / zoom wide at the face's depth."""
     point = prior.translation.new_tensor(CROP_CENTRE)
     camera = to_camera(point.expand(len(prior), 1, 3), prior.rotation, prior.translation)
     xy = to_screen(camera, prior.focal, image_centre(prior.image_size, camera))[:, 0]
-    scale = size / (prior.focal / xy[:, 2] * CROP_METRES)
+    scale = size * zoom / (prior.focal / xy[:, 2] * CROP_METRES)
     zero = torch.zeros_like(scale)
     matrix = torch.stack([scale, zero, size / 2 - scale * xy[:, 0], zero, scale, size / 2 - scale * xy[:, 1]], -1)
     return FaceCrop(matrix.unflatten(-1, (2, 3)), size)
