@@ -6,9 +6,11 @@ import argparse
 import json
 import logging
 import platform
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +29,24 @@ class SkippedError(Exception):
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One number of a measurement that must not get worse: for the table of targets and for the history."""
+
+    key: str  # "swap.id_error": measurement and quantity; never renamed, since the history is looked up by it
+    value: float
+    unit: str  # "%", "ms", "degrees" .., "" for ratios and cosines
+    better: Literal["lower", "higher"]
+    data: str  # what it was measured on, with the number of samples
+    spread: float = 0.0  # standard deviation of repeats; 0 where a repeat gives the same number
+
+    @classmethod
+    def repeated(cls, key: str, values: Sequence[float], unit: str, better: Literal["lower", "higher"], data: str) -> Figure:
+        """The median of repeats, with their standard deviation as the median of absolute deviations tells it."""
+        middle = statistics.median(values)
+        return cls(key, middle, unit, better, data, 1.4826 * statistics.median(abs(value - middle) for value in values))
+
+
+@dataclass(frozen=True)
 class Table:
     """One table of a measurement: rows of plain numbers and words under named columns."""
 
@@ -34,6 +54,7 @@ class Table:
     columns: tuple[str, ...]
     rows: list[tuple]
     note: str = ""
+    figures: tuple[Figure, ...] = ()
 
     def markdown(self) -> str:
         lines = ["| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
@@ -83,6 +104,7 @@ class Options:
     data: Data
     limit: int | None = None
     device: str = "cpu"
+    quick: bool = False  # the smallest run that still means something
 
     def count(self, full: int) -> int:
         """How many samples of a measurement that takes `full` of them."""

@@ -1,0 +1,71 @@
+"""The targets of the method, each with the key of the figure that answers it. Numbers to reach, never quoted as results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .common import Figure, Table
+
+
+@dataclass(frozen=True)
+class Target:
+    """One demand on one figure."""
+
+    part: str
+    demand: str
+    key: str  # of the Figure
+    bound: float | None = None  # at most, or at least where more is better; None: reported without a bound
+    unit: str = ""
+    more: bool = False
+
+    def met(self, value: float) -> bool | None:
+        """Whether a value reaches the bound; None where there is none."""
+        if self.bound is None:
+            return None
+        return value >= self.bound if self.more else value <= self.bound
+
+    @property
+    def goal(self) -> str:
+        return "reported" if self.bound is None else f"{'≥' if self.more else '≤'} {self.bound:g} {self.unit}".strip()
+
+
+TARGETS: tuple[Target, ...] = (
+    Target("3D prior", "an expression dial leaves the pose", "leakage.expression_to_pose", 1.0, "degrees"),
+    Target("3D prior", "a pose dial leaves the expression", "leakage.pose_to_expression", 0.05, "RMS"),
+    Target("3D prior", "a light dial leaves the identity", "leakage.light_to_identity", 0.1, "1 - cosine"),
+    Target("3D prior", "pose error, yaw 0-60", "yaw.error_0_60", None, "degrees"),
+    Target("3D prior", "pose error, yaw 60-90", "yaw.error_60_90", None, "degrees"),
+    Target("3D prior", "pose jitter against the raw tracker", "jitter.reduction", 3.0, "times", more=True),
+    Target("3D prior", "peaks of blinks and plosives lost", "jitter.peak_loss", 5.0, "%"),
+    Target("mixture of guiders", "more frames/s in parallel than one after another", "mixture.speed_gain", 40.0, "%", more=True),
+    Target("mixture of guiders", "FP16 saves memory", "mixture.fp16_memory_saved", 30.0, "%", more=True),
+    Target("FusionTVO", "inter-frame SSIM gained on flickering input", "tvo.ssim_gain", 15.0, "%", more=True),
+    Target("FusionTVO", "inter-frame SSIM", "tvo.ssim", 0.92, "", more=True),
+    Target("quality", "ID-Error of swaps, studio", "swap.id_error", 2.0, "%"),
+    Target("quality", "ID-Error of swaps, any pose and light", "swap.id_error_wild", 2.0, "%"),
+    Target("quality", "face-feature Fréchet distance over that of the mesh swap", "quality.frechet_to_peer", 1.0, "times"),
+    Target("quality", "LPIPS over that of the mesh swap", "quality.lpips_to_peer", 1.0, "times"),
+    Target("speed", "prior path at 1080p", "speed.frames_per_second", 18.0, "frames/s", more=True),
+    Target("speed", "embedded generator at its working resolution", "generator.frames_per_second", 18.0, "frames/s", more=True),
+    Target("speed", "latency of a 4K frame", "speed.latency_4k", 80.0, "ms"),
+    Target("dials", "smile dial against the smile measured anew, Spearman", "expression.dial_rank", 0.98, "", more=True),
+)
+
+
+def table(found: Mapping[str, tuple[Figure, str]], missing: Mapping[str, str]) -> Table:
+    """Every target with its value, or why it was not measured.
+
+    found: figures by key, each with the command that measured it. missing: by measurement (the key's first part), why it did not run.
+    """
+    rows = []
+    for target in TARGETS:
+        if target.key in found:
+            figure, command = found[target.key]
+            verdict = {None: "", True: "yes", False: "no"}[target.met(figure.value)]
+            rows.append((target.part, target.demand, target.goal, figure.value, figure.unit, verdict, figure.data, f"`{command}`"))
+        else:
+            reason = missing.get(target.key.partition(".")[0], "this run did not ask for it")
+            rows.append((target.part, target.demand, target.goal, f"not measured: {reason}", *[""] * 4))
+    columns = ("part", "demand", "target", "value", "unit", "met", "data", "command")
+    return Table("Targets", columns, rows, "What is not measured is not claimed.")
