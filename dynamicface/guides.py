@@ -25,7 +25,7 @@ from .filters import blur, sample
 from .images import sample_crops
 from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from .prior import light
-from .prior.camera import crop_screen, image_centre, to_camera, to_screen
+from .prior.camera import crop_screen, euler_from_rotation, image_centre, to_camera, to_screen
 from .prior.geometry import PosedHead, face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.raster import rasterise
@@ -39,7 +39,7 @@ _COLOURS = {"brow": (1.0, 0.6, 0.1), "eye": (0.9, 0.9, 0.9), "iris": (0.1, 0.3, 
 
 @dataclass(frozen=True)
 class Guides:
-    """Maps of F frames, (F, S, S, 3) in 0..1 except mask (F, S, S), and the crop they live in."""
+    """Maps of F frames, (F, S, S, 3) in 0..1 except mask (F, S, S), the crop they live in, and how the head is turned there."""
 
     normal: Tensor
     pose: Tensor
@@ -49,6 +49,8 @@ class Guides:
     composite: Tensor
     mask: Tensor
     crop: FaceCrop
+    yaw: Tensor  # (F,) degrees, of the composed head
+    confidence: Tensor  # (F,) 0..1, the fit's
 
 
 def render_guides(
@@ -74,6 +76,8 @@ def render_guides(
         composite=composite.permute(0, 2, 3, 1),
         mask=mask,
         crop=crop,
+        yaw=euler_from_rotation(prior.rotation)[:, 0],
+        confidence=prior.confidence,
     )
 
 
