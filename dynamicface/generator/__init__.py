@@ -1,0 +1,1 @@
+"""The embedded generator: network, sampling, weights; and the files of other projects it reads."""
