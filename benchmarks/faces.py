@@ -15,7 +15,8 @@ from torch import Tensor
 from dynamicface import FacePipeline, FaceTrack, HeadModel, NoFaceError
 from dynamicface.conventions import ARKIT_NAMES
 from dynamicface.images import invert, sample_crops, square_matrix, transform
-from dynamicface.landmark_sets import EYES, LIPS_INNER, LIPS_OUTER
+from dynamicface.landmark_sets import EYES, FACE_OVAL, LIPS_INNER, LIPS_OUTER
+from dynamicface.metrics import rotation_degrees
 from dynamicface.perception import IdentityNet
 from dynamicface.prior.estimate import default_focal
 from dynamicface.prior.fit import FitSettings, LandmarkFit, fit_landmarks
@@ -23,13 +24,11 @@ from dynamicface.prior.fit import FitSettings, LandmarkFit, fit_landmarks
 RIGID = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4)
 """Eye corners and the ridge of the nose: what an expression hardly moves."""
 FOREHEAD = (10, 338, 297, 332, 284, 251, 109, 67, 103, 54, 21, 151, 9)
-OVAL = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
+OVAL = FACE_OVAL
 LIPS = (*LIPS_OUTER, *LIPS_INNER)
 LIDS = (*EYES[0], *EYES[1])
 SMILE = tuple(ARKIT_NAMES.index(name) for name in ("mouthSmileLeft", "mouthSmileRight"))
+degrees_between = rotation_degrees
 FRAME = 224  # side of the frame faces are compared in, px
 _FREE = FitSettings(expression_sigma=0.4)
 _STAGES = (1, 3, 5, 11)  # blocks of the identity net whose features are compared: 1/4, 1/8, 1/16 and 1/32 of the frame
@@ -143,12 +142,6 @@ def openings(landmarks: Tensor) -> Tensor:
 def outer_eyes(landmarks: Tensor) -> Tensor:
     """Distance of the outer eye corners of landmarks (.., 478, 2..)."""
     return (landmarks[..., 33, :2] - landmarks[..., 263, :2]).norm(dim=-1)
-
-
-def degrees_between(a: Tensor, b: Tensor) -> Tensor:
-    """Angle (..,) between rotations (.., 3, 3)."""
-    trace = (a * b).sum((-2, -1))
-    return torch.rad2deg(torch.acos(((trace - 1) / 2).clamp(-1, 1)))
 
 
 def rms(x: Tensor) -> float:

@@ -1,0 +1,41 @@
+"""Quality in numbers: pictures, clips and faces compared. Plain functions of tensors; `report.py` puts them together.
+
+Each agrees with a reference implementation or with a case whose answer is known (tests/metrics).
+"""
+
+from .factors import FactorChange, factor_change, gaze_degrees, light_change, refit, rotation_degrees
+from .frechet import face_feature_frechet, frechet_distance
+from .identity import cosine, id_error, identity_drift, identity_variance, nearest
+from .jitter import jitter_rms, landmark_jitter, pose_jitter
+from .outside import outside_difference
+from .sharpness import detail, relative_detail
+from .ssim import ssim, ssim_map
+from .temporal import inter_frame_ssim, visible, warp_back, warp_error
+
+__all__ = [
+    "FactorChange",
+    "cosine",
+    "detail",
+    "face_feature_frechet",
+    "factor_change",
+    "frechet_distance",
+    "gaze_degrees",
+    "id_error",
+    "identity_drift",
+    "identity_variance",
+    "inter_frame_ssim",
+    "jitter_rms",
+    "landmark_jitter",
+    "light_change",
+    "nearest",
+    "outside_difference",
+    "pose_jitter",
+    "refit",
+    "relative_detail",
+    "rotation_degrees",
+    "ssim",
+    "ssim_map",
+    "visible",
+    "warp_back",
+    "warp_error",
+]
