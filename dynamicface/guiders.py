@@ -2,13 +2,14 @@
 
     out = sum_k g_k F_k + FusionNet(concat_k(g_k F_k))
 
-F_k is guider k's feature map; g_k its weight: the artist's weight x start/end gate x spatial mask x confidence of the frame. FusionNet starts
-at zero, so an untrained or partial mixture is Champ's plain sum; the mode "mean" is the brief's sum / len. Features do not depend on the
-timestep: compute them once per frame and keep them over the steps.
+F_k is guider k's feature map; g_k its weight: the artist's weight x start/end gate x spatial mask x confidence of the frame. FusionNet
+starts at zero, so an untrained or partial mixture is Champ's plain sum; the mode "mean" is the brief's sum / len. Features do not depend on
+the timestep: compute them once per frame and keep them over the steps.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -83,7 +84,7 @@ class GuiderStack(nn.Module):
         conv = operations.Conv2d
         self.conv_in = conv(3, channels[0], 3, padding=1, **factory)
         self.blocks = nn.ModuleList()
-        for narrow, wide in zip(channels, channels[1:], strict=False):
+        for narrow, wide in itertools.pairwise(channels):
             self.blocks.append(conv(narrow, narrow, 3, padding=1, **factory))
             self.blocks.append(conv(narrow, wide, 3, padding=1, stride=2, **factory))
         self.conv_out = conv(channels[-1], out_channels, 3, padding=1, **factory)

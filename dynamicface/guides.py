@@ -54,9 +54,19 @@ class Guides:
 
 
 def render_guides(
-    prior: FacePrior, head: HeadModel, size: int = 512, *, zoom: float = 1.0, occlusion: Tensor | None = None, look: SwapLook | None = None
+    prior: FacePrior,
+    head: HeadModel,
+    size: int = 512,
+    *,
+    zoom: float = 1.0,
+    occlusion: Tensor | None = None,
+    look: SwapLook | None = None,
+    composed: Tensor | None = None,
 ) -> Guides:
-    """Render every guide of a prior in its face crop. occlusion: (F, H, W) in the plate, 1 = something in front of the face."""
+    """Render every guide of a prior in its face crop.
+
+    occlusion: (F, H, W) in the plate, 1 = something in front of the face. composed: (F, H, W, C) the composed plate, where it is at hand.
+    """
     plate = plate_of(prior)
     check_occlusion(occlusion, plate)
     crop = face_crop(prior.filmed, size, zoom)
@@ -65,7 +75,8 @@ def render_guides(
     mask = face_mask(before, after)
     if occlusion is not None:
         mask = mask * (1 - sample_crops(occlusion[..., None], crop.matrix, size)[:, 0])
-    composed = plate if is_unchanged(prior) else apply_change(plate, compute_change(prior, head, plate, look=look), occlusion)[0]
+    if composed is None:
+        composed = plate if is_unchanged(prior) else apply_change(plate, compute_change(prior, head, plate, look=look), occlusion)[0]
     composite = sample_crops(composed[..., :3], crop.matrix, size)
     return Guides(
         normal=normal_map(after),

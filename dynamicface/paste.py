@@ -28,6 +28,7 @@ def paste_back(
     *,
     feather: float = 0.04,
     colour_match: float = 0.0,
+    base: Tensor | None = None,
     occlusion: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -35,13 +36,20 @@ def paste_back(
 
     plate (F, H, W, C), any range; images (F, S, S, 3), crops of any resolution; mask (F, S', S') in crop space, 1 = may change; crop:
     where the crops lie in the plate. feather: width of the soft edge, inwards, as a share of the crop's side. colour_match 0..1: move
-    each channel's mean and contrast to the plate's, as compared in a ring around the mask. occlusion (F, H, W) in the plate, 1 =
-    something in front of the face.
+    each channel's mean and contrast to the plate's, as compared in a ring around the mask. base (F, S, S, 3): the crops as they were cut
+    from this plate; given, only the difference images - base is added, so that the plate keeps its own detail, grain and range.
+    occlusion (F, H, W) in the plate, 1 = something in front of the face.
 
     Returns the pictures (F, H, W, C) and the alpha (F, H, W) they were mixed with.
     Raises ImageError where the inputs do not fit each other.
     """
     images = as_plate(images, "images")
+    if base is not None:
+        base = as_plate(base, "base")
+        if base.shape != images.shape:
+            found = f"'base' is {tuple(base.shape)}, 'images' are {tuple(images.shape)}"
+            raise ImageError(f"{found}; connect the crops the images were generated from.")
+        images = images - base
     _check(plate, images, mask, crop, occlusion)
     frames, height, width = plate.shape[:3]
     channels = min(plate.shape[-1], 3)
@@ -56,6 +64,8 @@ def paste_back(
             new = _resample(images[f].permute(2, 0, 1), grid, crop, f)[..., :channels]
             alpha, ring = sample(layer[f : f + 1], _in_crop(grid, crop, f)[None] * (layer.shape[-1] / crop.size), padding="zeros")[0]
             old = plate[here][..., :channels]
+            if base is not None:
+                new = old + new
             if colour_match:
                 new = torch.lerp(new, match_colour(new, old, ring), colour_match)
             if occlusion is not None:

@@ -107,7 +107,8 @@ class Fusion:
         identity, detail = self.shares(plate, working)
         return identity / IDENTITY_SHARE, detail / DETAIL_SHARE
 
-    def strengths_of(self, guides: Guides) -> tuple[float, float]:
-        """The strengths for the crop that guides live in (its median side in the plate over the frames)."""
+    def strengths_of(self, guides: Guides, trained: float = _REFERENCE) -> tuple[float, float]:
+        """The strengths for the crop that guides live in (its median side in the plate over the frames); 1, 1 at the size trained at."""
         scale = torch.linalg.vector_norm(guides.crop.matrix[..., 0, :2], dim=-1).median()
-        return self.strengths(guides.crop.size / float(scale), guides.crop.size)
+        octaves = _REFERENCE / trained
+        return self.strengths(guides.crop.size / float(scale) * octaves, guides.crop.size * octaves)

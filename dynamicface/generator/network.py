@@ -69,6 +69,15 @@ class Conditions:
         """A copy with some conditions replaced."""
         return replace(self, **changes)
 
+    def frames(self, part: slice) -> Conditions:
+        """The conditions of some of the frames; what is one row for all stays so."""
+
+        def cut(value: Tensor | None) -> Tensor | None:
+            return value if value is None or len(value) == 1 else value[part]
+
+        per_frame = {name: cut(getattr(self, name)) for name in ("features", "strength", "tokens", "identity", "detail")}
+        return replace(self, **per_frame, bank=None if self.bank is None else tuple(cut(b) for b in self.bank))
+
 
 class Generator(nn.Module):
     """See the page's head. operations: a namespace with Conv2d, Linear, GroupNorm, LayerNorm (ComfyUI's, where hosted)."""
