@@ -1,4 +1,4 @@
-"""The command line: python -m dynamicface fit | edit | swap | guides | sheet | bench.
+"""The command line: python -m dynamicface fit | edit | swap | guides | sheet, and the commands of `commands/`.
 
 Every command writes its files, says so in a line, or prints its figures as JSON with --json. What a user can put right (a missing
 file, a picture without a face, an unknown dial) ends with one sentence on the error stream and exit code 2.
@@ -7,41 +7,35 @@ file, a picture without a face, an unknown dial) ends with one sentence on the e
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
 import logging
-import math
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .checks import check_occlusion
+from .commands import bench
+from .commands.common import Desk, Parser, command, count, face, number, share
 from .conventions import ARKIT_NAMES
 from .edit import SETTINGS
-from .errors import DynamicFaceError, ImageError, NoFaceError
+from .errors import DynamicFaceError
 from .guides import Guides
 from .images import sample_crops
 from .io.pictures import read_image, write_image
-from .io.priors import load_prior, save_prior
+from .io.priors import save_prior
 from .overlay import draw_fit, reprojection_error
-from .photos import stack_photos
 from .pipeline import FacePipeline
 from .prior.camera import euler_from_rotation
 from .prior.geometry import face_crop
 from .sheet import contact_sheet
 from .skin import SwapLook
-from .track import PHOTOS
 from .types import FacePrior, FaceTrack
 
 USER_ERROR = 2
-_FACES = ("largest", "leftmost", "rightmost", "centre")
 _SHEET_DIALS = ("smile", "laugh", "jaw_open", "brows_up", "anger", "surprise")
 _DEGREES_AT_ONE = 25.0  # what a contact sheet's +1 means for a pose dial
 
@@ -51,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     try:
-        if arguments[:1] == ["bench"]:
-            return _bench(arguments[1:])
+        if arguments[:1] == ["bench"]:  # its arguments are the benchmarks' own
+            return bench.run(arguments[1:])
         options = _parser().parse_args(arguments)
         figures = options.run(options)
     except (DynamicFaceError, OSError) as error:
@@ -67,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fit(options: argparse.Namespace) -> dict:
     """Several photos of one person share one identity."""
-    desk = _Desk(options)
+    desk = Desk(options)
     plate, track, prior = desk.fit(options.images, options.face)
     desk.wrote(options.out, lambda path: save_prior(prior, path))
     if options.overlay:
@@ -78,7 +72,7 @@ def _fit(options: argparse.Namespace) -> dict:
 
 def _edit(options: argparse.Namespace) -> dict:
     settings = dict(options.set)
-    desk = _Desk(options)
+    desk = Desk(options)
     plate, _, prior = desk.fit([options.image], options.face)
     occlusion = _occlusion(options.occlusion, plate)
     with desk.timed("render"):
@@ -88,7 +82,7 @@ def _edit(options: argparse.Namespace) -> dict:
 
 
 def _swap(options: argparse.Namespace) -> dict:
-    desk = _Desk(options)
+    desk = Desk(options)
     source = desk.load_or_fit(options.source, options.source_face)
     plate, _, target = desk.fit([options.target], options.face)
     occlusion = _occlusion(options.occlusion, plate)
@@ -102,7 +96,7 @@ def _swap(options: argparse.Namespace) -> dict:
 
 
 def _guides(options: argparse.Namespace) -> dict:
-    desk = _Desk(options)
+    desk = Desk(options)
     plate, _, prior = desk.fit([options.image], options.face)
     occlusion = _occlusion(options.occlusion, plate)
     with desk.timed("render"):
@@ -117,7 +111,7 @@ def _guides(options: argparse.Namespace) -> dict:
 
 def _sheet(options: argparse.Namespace) -> dict:
     dials = options.dial or _SHEET_DIALS
-    desk = _Desk(options)
+    desk = Desk(options)
     _, _, prior = desk.fit([options.image], options.face)
     amounts = torch.linspace(-1, 1, options.steps).tolist()
     matrix = face_crop(prior, options.size).matrix
@@ -133,71 +127,7 @@ def _sheet(options: argparse.Namespace) -> dict:
     return desk.figures | {"amounts": amounts, "mean_change_from_the_middle": changes}
 
 
-def _bench(arguments: Sequence[str]) -> int:
-    """Hand over to the repository's benchmarks; they are not installed with the library."""
-    if importlib.util.find_spec("benchmarks") is None or importlib.util.find_spec("benchmarks.report") is None:
-        raise DynamicFaceError("The benchmarks belong to the repository, not to the library; run this command in the repository's folder.")
-    return importlib.import_module("benchmarks.report").main(list(arguments)) or 0
-
-
-# --- what the commands share --------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Desk:
-    """The pipeline of a command, a stop watch, and a list of what was written."""
-
-    options: argparse.Namespace
-    seconds: dict[str, float] = field(default_factory=dict)
-    written: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        with self.timed("load"):
-            self.pipe = FacePipeline.load(_device(self.options.device))
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
-
-    def fit(self, paths: Sequence[Path], face: dict) -> tuple[Tensor, FaceTrack, FacePrior]:
-        """Plate, track and prior of one person's photos."""
-        if len(paths) > PHOTOS:
-            raise ImageError(f"{len(paths)} photos were given; one person's photo set may hold up to {PHOTOS}. Choose the clearest.")
-        with self.timed("read"):
-            plate = stack_photos([read_image(path) for path in paths]).to(self.options.device)
-        with self.timed("track"):
-            try:
-                track = self.pipe.track(plate, threshold=self.options.threshold, **face)
-            except NoFaceError as error:
-                raise NoFaceError(f"{', '.join(map(str, paths))}: {error}") from error
-        with self.timed("fit"):
-            return plate, track, self.pipe.fit(plate, track)
-
-    def load_or_fit(self, paths: Sequence[Path], face: dict) -> FacePrior:
-        """A prior from photos, or the one that `fit` saved."""
-        if len(paths) == 1 and paths[0].suffix == ".safetensors":
-            return load_prior(paths[0], self.options.device)
-        return self.fit(paths, face)[2]
-
-    def wrote(self, path: Path, write: Callable[[Path], None]) -> None:
-        write(path)
-        self.written.append(str(path))
-
-    @property
-    def figures(self) -> dict:
-        return {"wrote": self.written, "seconds": self.seconds}
-
-
-def _device(name: str) -> torch.device:
-    """Raises DynamicFaceError where this machine has no such device."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise DynamicFaceError(f"The device {name!r} cannot be used here; use cpu, or another one this machine has.") from error
-    return device
+# --- what these commands share ------------------------------------------------------------------------------------------
 
 
 def _occlusion(path: Path | None, plate: Tensor) -> Tensor | None:
@@ -247,67 +177,47 @@ def _in_words(figures: dict) -> str:
 # --- arguments ----------------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence instead of printing the usage."""
-
-    def error(self, message: str) -> None:
-        raise DynamicFaceError(f"{message[:1].upper()}{message[1:]}. See `{self.prog} --help`.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m dynamicface", description="Take a face apart, change it, put it back.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="fit | edit | swap | guides | sheet | bench")
+    parser = Parser(prog="python -m dynamicface", description="Take a face apart, change it, put it back.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    fit = _command(commands, "fit", _fit, "fit the 3D prior to photos of one person and save it")
+    fit = command(commands, "fit", _fit, "fit the 3D prior to photos of one person and save it")
     fit.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="photos of one person, of any sizes; they share one identity")
     fit.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors")
     fit.add_argument("--overlay", type=Path, metavar="PNG", help="the fit drawn over the photos: tracked points green, fitted red")
 
-    edit = _command(commands, "edit", _edit, "move dials of a photo")
+    edit = command(commands, "edit", _edit, "move dials of a photo")
     edit.add_argument("image", type=Path, metavar="IMAGE")
     edit.add_argument("--out", type=Path, required=True, metavar="PNG")
     _add_dials(edit)
     _add_occlusion(edit)
 
-    swap = _command(commands, "swap", _swap, "put the source's face into the target photo")
+    swap = command(commands, "swap", _swap, "put the source's face into the target photo")
     swap.add_argument("--source", nargs="+", type=Path, required=True, metavar="IMAGE", help="photos of one person, or a saved prior")
     swap.add_argument("--target", type=Path, required=True, metavar="IMAGE")
     swap.add_argument("--out", type=Path, required=True, metavar="PNG")
-    swap.add_argument("--source-face", type=_face, default=_face("largest"), metavar="WHICH", help="as --face, for the source photos")
-    swap.add_argument("--weight", type=_share, default=1.0, help="0 = the target, 1 = the source (default)")
-    swap.add_argument("--skin-tone", type=_share, default=SwapLook.skin_tone, help="0 = the target's tone, 1 = the source's own")
-    swap.add_argument("--detail", type=_number, default=SwapLook.detail, help="strength of the source's pores and wrinkles (default 1)")
+    swap.add_argument("--source-face", type=face, default=face("largest"), metavar="WHICH", help="as --face, for the source photos")
+    swap.add_argument("--weight", type=share, default=1.0, help="0 = the target, 1 = the source (default)")
+    swap.add_argument("--skin-tone", type=share, default=SwapLook.skin_tone, help="0 = the target's tone, 1 = the source's own")
+    swap.add_argument("--detail", type=number, default=SwapLook.detail, help="strength of the source's pores and wrinkles (default 1)")
     _add_occlusion(swap)
 
-    guides = _command(commands, "guides", _guides, "render the attribute maps of a photo")
+    guides = command(commands, "guides", _guides, "render the attribute maps of a photo")
     guides.add_argument("image", type=Path, metavar="IMAGE")
     guides.add_argument("--out", type=Path, required=True, metavar="DIR")
-    guides.add_argument("--size", type=_count(64, 4096), default=512, help="side of the maps in pixels (default 512)")
+    guides.add_argument("--size", type=count(64, 4096), default=512, help="side of the maps in pixels (default 512)")
     _add_dials(guides)
     _add_occlusion(guides)
 
-    sheet = _command(commands, "sheet", _sheet, "contact sheet of dials from -1 to 1")
+    sheet = command(commands, "sheet", _sheet, "contact sheet of dials from -1 to 1")
     sheet.add_argument("image", type=Path, metavar="IMAGE")
     sheet.add_argument("--out", type=Path, required=True, metavar="PNG")
     sheet.add_argument("--dial", action="append", type=_sheet_dial, metavar="NAME", help="may be repeated (default: six expressions)")
-    sheet.add_argument("--steps", type=_count(2, 21), default=5, help="pictures per dial (default 5)")
-    sheet.add_argument("--size", type=_count(64, 2048), default=256, help="side of a picture in pixels (default 256)")
+    sheet.add_argument("--steps", type=count(2, 21), default=5, help="pictures per dial (default 5)")
+    sheet.add_argument("--size", type=count(64, 2048), default=256, help="side of a picture in pixels (default 256)")
 
-    commands.add_parser("bench", help="measure (in the repository); further arguments: bench --help", add_help=False)
-    return parser
-
-
-def _command(commands: argparse._SubParsersAction, name: str, run: Callable, text: str) -> argparse.ArgumentParser:
-    """A command with the options all of them have."""
-    parser = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
-    parser.set_defaults(run=run)
-    parser.add_argument("--json", action="store_true", help="print figures as JSON")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps ..")
-    parser.add_argument(
-        "--face", type=_face, default=_face("largest"), metavar="WHICH", help=f"{', '.join(_FACES)}, or a number counted by size from 0"
-    )
-    parser.add_argument("--threshold", type=_share, default=0.5, help="least detector score of a face (default 0.5)")
-    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of PNG files (default 8)")
+    for module in (bench,):
+        module.register(commands)
     return parser
 
 
@@ -325,7 +235,7 @@ def _setting(text: str) -> tuple[str, float]:
     name, sign, value = text.partition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"expected DIAL=NUMBER, for example smile=0.8, but found {text!r}")
-    return _dial(name.strip()), _number(value)
+    return _dial(name.strip()), number(value)
 
 
 def _dial(name: str, factors: Sequence[str] = tuple(SETTINGS)) -> str:
@@ -338,38 +248,3 @@ def _dial(name: str, factors: Sequence[str] = tuple(SETTINGS)) -> str:
 def _sheet_dial(name: str) -> str:
     """A dial whose middle is 0: light has no such."""
     return _dial(name, ("expression", "pose", "identity"))
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a number, but found {text.strip()!r}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, but found {text}")
-    return value
-
-
-def _count(lowest: int, highest: int) -> Callable[[str], int]:
-    def count(text: str) -> int:
-        if not (text.isdecimal() and lowest <= int(text) <= highest):
-            raise argparse.ArgumentTypeError(f"expected a whole number from {lowest} to {highest}, but found {text}")
-        return int(text)
-
-    return count
-
-
-def _face(text: str) -> dict:
-    """Keyword arguments of `track_faces` that choose a face."""
-    if text.isdecimal():
-        return {"choose": "index", "index": int(text)}
-    if text not in _FACES:
-        raise argparse.ArgumentTypeError(f"expected {', '.join(_FACES)} or a number, but found {text!r}")
-    return {"choose": text}

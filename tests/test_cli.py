@@ -131,7 +131,7 @@ def test_sixteen_bits_are_kept_on_request(run, photo, tmp_path):
 
 
 BAD = {
-    "no command": ((), "arguments are required: fit | edit"),
+    "no command": ((), "arguments are required: COMMAND"),
     "unknown command": (("morph",), "invalid choice: 'morph'"),
     "missing file": (("edit", "none.png", "--out", "a.png"), "There is no file none.png"),
     "no output": (("edit", "{photo}"), "arguments are required: --out"),
@@ -177,19 +177,26 @@ def test_help_names_the_commands(run, capsys):
         assert done.value.code == 0 and all(word in out for word in words)
 
 
-def test_bench_needs_the_repository(run, monkeypatch):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+def test_bench_needs_the_repository(run, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "benchmarks", raising=False)
+    monkeypatch.setattr(cli.bench, "BENCHMARKS", tmp_path / "benchmarks")
     code, _, err = run("bench")
-    assert code == 2 and "run this command in the repository's folder" in err
+    assert code == 2 and "not part of the installed library" in err and "python dev.py bench" in err
 
 
-def test_bench_hands_its_arguments_over(run, monkeypatch):
-    seen = []
-    report = type(sys)("benchmarks.report")
-    report.main = lambda arguments: seen.append(arguments)
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: report)
-    monkeypatch.setattr(cli.importlib, "import_module", lambda name: report)
-    assert run("bench", "--json", "swap")[0] == 0 and seen == [["--json", "swap"]]
+def test_bench_hands_its_arguments_over(run, monkeypatch, tmp_path):
+    """The folder beside the library is found from anywhere, and nothing else of the repository gets onto the path."""
+    for name in ("benchmarks", "benchmarks.report"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "report.py").write_text("def main(arguments):\n    return len(arguments) if arguments == ['--json', 'swap'] else 1\n")
+    monkeypatch.setattr(cli.bench, "BENCHMARKS", folder)
+    before = list(sys.path)
+    assert run("bench", "--json", "swap")[0] == 2 and sys.path == before
+    for name in ("benchmarks", "benchmarks.report"):
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_the_module_runs_as_a_program(tmp_path):
