@@ -21,13 +21,12 @@ import torch
 from torch import Tensor
 
 from .errors import DynamicFaceError
+from .guiders import MODES, Guidance
 
 if TYPE_CHECKING:
-    from .guiders import Guidance
     from .guides import Guides
 
 IDENTITY_SHARE, DETAIL_SHARE = 0.3, 0.7  # as trained
-MODES: tuple[str, ...] = ("mixture", "sum", "mean")
 _REFERENCE = 512.0  # px
 _PER_OCTAVE = 0.1
 _LIMITS = (0.4, 0.9)
@@ -70,6 +69,7 @@ class DetailStream:
     weight: float = 1.0  # 0 = absent
     start: float = 0.0  # share of sampling, 0..1
     end: float = 1.0
+    blocks: str = "all"  # which attention blocks read, one of `reference.BLOCKS`
 
     def __post_init__(self) -> None:
         if self.pictures.dim() != 4 or len(self.pictures) != len(self.yaw) or len(self.yaw) == 0:
