@@ -15,43 +15,51 @@ from .prior import light
 from .prior.camera import rotation_from_euler
 from .prior.fit import landmark_bases
 from .prior.head import HeadModel
+from .regions import STRONGEST
 from .types import FacePrior, Identity
 
-_LIMIT = 1.5
+Dialled = float | Tensor
 _NECK_PIVOT = (0.0, -0.075, -0.075)  # metres: about where the skull sits on the spine
 _MEASURE_STEP = 0.12  # a measure grows by this share at +1
 
 
 def edit_expression(
-    prior: FacePrior, dials: Mapping[str, float] | None = None, channels: Mapping[str, float] | None = None, intensity: float = 1.0
+    prior: FacePrior, dials: Mapping[str, Dialled] | None = None, channels: Mapping[str, Dialled] | None = None, intensity: Dialled = 1.0
 ) -> FacePrior:
-    """Move dials (`dials.DIALS`, -1..1), add to single ARKit channels (-1..1), scale the filmed expression (intensity 0..2)."""
-    dials = {k: v for k, v in (dials or {}).items() if v != 0}
-    channels = {k: v for k, v in (channels or {}).items() if v != 0}
+    """Move dials (`dials.DIALS`, -1..1), add to single ARKit channels (-1..1), scale the filmed expression (intensity 0..2).
+
+    Every value is a number, or a tensor (F,) with one for each frame.
+    """
+    dials, channels = dials or {}, channels or {}
     _known(dials, DIALS, "expression dial")
     _known(channels, ARKIT_NAMES, "ARKit channel")
-    if not dials and not channels and intensity == 1:
+    dials, channels = ({k: _per_frame(v, prior) for k, v in given.items() if _moved(v)} for given in (dials, channels))
+    if not dials and not channels and not _moved(intensity, 1):
         return prior
-    expression, gaze = prior.expression * intensity, prior.gaze
-    add, release = torch.zeros_like(expression[0]), torch.ones_like(expression[0])
+    add, release = torch.zeros_like(prior.expression), torch.ones_like(prior.expression)
+    gaze = prior.gaze
     for name, value in dials.items():
         dial = DIALS[name]
-        active, passive = (dial.up, dial.down) if value > 0 else (dial.down, dial.up)
-        for channel, weight in active.items():
-            add[ARKIT_NAMES.index(channel)] += abs(value) * weight
-        for channel in passive.keys() - active.keys():
-            release[ARKIT_NAMES.index(channel)] *= 1 - min(abs(value), 1)
-        gaze = gaze + gaze.new_tensor(dial.gaze) * (value * math.pi / 180)
+        for strength, active, passive in ((value.clamp_min(0), dial.up, dial.down), ((-value).clamp_min(0), dial.down, dial.up)):
+            add = add + strength * _vector(active, add)
+            released = _vector(dict.fromkeys(passive.keys() - active.keys(), 1.0), add)
+            release = release * (1 - strength.clamp_max(1) * released)
+        gaze = gaze + value[..., None] * gaze.new_tensor(dial.gaze) * (math.pi / 180)
     for name, value in channels.items():
-        add[ARKIT_NAMES.index(name)] += value
-    return prior.replace(expression=(expression * release + add).clamp(0, _LIMIT), gaze=gaze)
+        add = add + value * _vector({name: 1.0}, add)
+    expression = prior.expression * _per_frame(intensity, prior)
+    return prior.replace(expression=(expression * release + add).clamp(0, STRONGEST), gaze=gaze)
 
 
-def edit_pose(prior: FacePrior, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> FacePrior:
-    """Turn the head about the top of the neck by degrees (meant for +-25); signs as in `conventions.py`."""
-    if yaw == pitch == roll == 0:
+def edit_pose(prior: FacePrior, yaw: Dialled = 0.0, pitch: Dialled = 0.0, roll: Dialled = 0.0) -> FacePrior:
+    """Turn the head about the top of the neck by degrees (meant for +-25), numbers or (F,); signs as in `conventions.py`."""
+    if not any(map(_moved, (yaw, pitch, roll))):
         return prior
-    turn = rotation_from_euler(yaw, pitch, roll).to(prior.rotation)
+    return turn_head(prior, rotation_from_euler(yaw, pitch, roll).to(prior.rotation))
+
+
+def turn_head(prior: FacePrior, turn: Tensor) -> FacePrior:
+    """Turn the head about the top of the neck by rotations (F, 3, 3) or (3, 3) in the head's own axes."""
     rotation = prior.rotation @ turn
     pivot = prior.rotation.new_tensor(_NECK_PIVOT)
     return prior.replace(rotation=rotation, translation=prior.translation + (prior.rotation - rotation) @ pivot)
@@ -118,13 +126,27 @@ def _measure_step(shape: Tensor, head: HeadModel, measures: Mapping[str, float])
     return jacobian.T @ torch.linalg.solve(gram, target)
 
 
-def _known(given: Mapping[str, float], names: object, what: str) -> None:
+def _known(given: Mapping[str, Dialled], names: object, what: str) -> None:
     wrong = sorted(set(given) - set(names))
     if wrong:
         raise DynamicFaceError(f"No {what} is called {', '.join(wrong)}. There are: {', '.join(names)}.")
     for name, value in given.items():
-        if not math.isfinite(value):
+        if not torch.isfinite(torch.as_tensor(value)).all():
             raise DynamicFaceError(f"The {what} {name} is {value}; expected a number between -1 and 1.")
+
+
+def _moved(value: Dialled, neutral: float = 0) -> bool:
+    return bool((torch.as_tensor(value) != neutral).any())
+
+
+def _per_frame(value: Dialled, prior: FacePrior) -> Tensor:
+    """A number or (F,) as (1, 1) or (F, 1)."""
+    return torch.as_tensor(value).to(prior.expression).reshape(-1, 1)
+
+
+def _vector(weights: Mapping[str, float], like: Tensor) -> Tensor:
+    """(52,) from weights by channel name."""
+    return like.new_tensor([weights.get(name, 0.0) for name in ARKIT_NAMES])
 
 
 SETTINGS: dict[str, tuple[str, ...]] = {

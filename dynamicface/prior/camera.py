@@ -20,6 +20,26 @@ def rotation_from_vector(vector: Tensor) -> Tensor:
     return eye + first * skew + second * (skew @ skew)
 
 
+def vector_from_rotation(rotation: Tensor) -> Tensor:
+    """Inverse of :func:`rotation_from_vector` for turns below 180 degrees: (.., 3, 3) -> axis times angle in radians (.., 3)."""
+    skew = torch.stack([rotation[..., i, j] - rotation[..., j, i] for i, j in ((2, 1), (0, 2), (1, 0))], -1)
+    sine, cosine = skew.norm(dim=-1, keepdim=True) / 2, (rotation.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None] - 1) / 2
+    angle = torch.atan2(sine, cosine)
+    return skew / 2 * torch.where(sine < 1e-6, torch.ones_like(angle), angle / sine.clamp_min(1e-6))
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Rotations from a (.., 3, 3) at t = 0 to b at t = 1 along the shortest way, at even speed; t (..)."""
+    return rotation_from_vector(vector_from_rotation(b @ a.mT) * t[..., None]) @ a
+
+
+def quaternion_from_rotation(rotation: Tensor) -> Tensor:
+    """(.., 3, 3) -> unit quaternions (.., 4) x y z w, w >= 0; exact for turns below 180 degrees."""
+    vector = vector_from_rotation(rotation)
+    half = vector.norm(dim=-1, keepdim=True) / 2
+    return torch.cat([vector / 2 * torch.sinc(half / torch.pi), half.cos()], -1)
+
+
 def rotation_from_euler(yaw: Tensor, pitch: Tensor, roll: Tensor) -> Tensor:
     """Degrees (..,) each -> rotation (.., 3, 3) = Rz(-roll) Ry(yaw) Rx(-pitch)."""
     yaw, pitch, roll = (torch.deg2rad(torch.as_tensor(a, dtype=torch.float32)) for a in (yaw, pitch, roll))
