@@ -6,6 +6,8 @@ from comfy_api.latest import ComfyExtension, io
 
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
+from .host import folders
+from .model import LoadDynamicFace
 from .prior import ComposePrior, FitPrior
 from .shortcuts import Expression, Swap
 from .track import TrackFaces
@@ -15,9 +17,11 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(EditExpression, EditPose, EditIdentity, EditLight),
     *(Composite, RenderGuides, RenderPrior, PasteBack),
     *(Expression, Swap),
+    LoadDynamicFace,
 )
 
 
 class DynamicFaceExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        folders.register()  # before any schema lists files
         return list(NODES)

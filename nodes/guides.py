@@ -175,6 +175,12 @@ class PasteBack(io.ComfyNode):
                     "Match the crop's colour to the plate around the mask: 0 leaves it, 1 matches fully. Meant for generated crops.",
                 ),
                 io.Mask.Input("occlusion", optional=True, tooltip=OCCLUSION_TOOLTIP),
+                io.Image.Input(
+                    "base",
+                    optional=True,
+                    tooltip="The crops the images were generated from ('composite' of Render Guides). Given, only the difference is added "
+                    "to the plate, so a plate finer than the crop keeps its detail. Connect the composited plate as 'plate' then.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The plate with the face in it."),
@@ -183,8 +189,9 @@ class PasteBack(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, plate, images, mask, crop, feather, colour_match, occlusion=None) -> io.NodeOutput:
+    def execute(cls, plate, images, mask, crop, feather, colour_match, occlusion=None, base=None) -> io.NodeOutput:
         mask, occlusion = per_frame(mask, len(plate)), per_frame(occlusion, len(plate))
-        plate, images, mask, crop, occlusion = to_working_device((plate, images, mask, crop, occlusion))
-        out = paste_back(plate, images, mask, crop, feather=feather, colour_match=colour_match, occlusion=occlusion, progress=progress())
+        plate, images, mask, crop, occlusion, base = to_working_device((plate, images, mask, crop, occlusion, base))
+        options = {"feather": feather, "colour_match": colour_match, "occlusion": occlusion, "base": base}
+        out = paste_back(plate, images, mask, crop, progress=progress(), **options)
         return io.NodeOutput(*to_graph_device(out))

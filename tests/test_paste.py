@@ -115,3 +115,15 @@ def test_unfit_inputs_are_sentences(changes, message):
     images, crop = crops_of(plate)
     with pytest.raises(ImageError, match=message):
         paste_back(**({"plate": plate, "images": images, "mask": torch.ones(2, 64, 64), "crop": crop} | changes))
+
+
+def test_with_a_base_only_the_difference_lands_and_the_plate_keeps_its_detail():
+    plate = smooth_plate() + torch.randn(2, 120, 160, 3, generator=torch.Generator().manual_seed(0)) * 0.3
+    base, crop = crops_of(plate)
+    mask = torch.ones(2, 64, 64)
+    same, _ = paste_back(plate, base, mask, crop, base=base)
+    assert torch.equal(same, plate), "nothing was generated, nothing changes"
+    brighter, alpha = paste_back(plate, base + 0.25, mask, crop, base=base)
+    torch.testing.assert_close(brighter - plate, 0.25 * alpha[..., None].expand(-1, -1, -1, 3), atol=1e-5, rtol=0)
+    with pytest.raises(ImageError, match="connect the crops the images were generated from"):
+        paste_back(plate, base, mask, crop, base=base[:, :32, :32])

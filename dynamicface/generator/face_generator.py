@@ -46,7 +46,7 @@ class FaceGenerator:
         fusion: Fusion | None = None,
         **sampling: Any,
     ) -> Tensor:
-        """Generate the crops (F, S, S, 3), sRGB 0..1, of guides rendered at `steering.SIZE`, `steering.ZOOM`. `sampling` as in :func:`sample`."""
+        """Generate the crops (F, S, S, 3), sRGB 0..1, of guides rendered at `steering.SIZE` and `ZOOM`. `sampling`: see :func:`sample`."""
         steering = steer(guides, mixture, identity, detail, fusion)
         like = next(self.network.parameters())
         composite, mask = steering.composite.to(like), steering.mask.to(like)
