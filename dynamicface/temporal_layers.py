@@ -102,7 +102,7 @@ class _Block(nn.Module):
         super().__init__()
         self.attention_blocks = nn.ModuleList([_Attention(channels, length, heads, operations, factory) for _ in range(2)])
         self.norms = nn.ModuleList([operations.LayerNorm(channels, **factory) for _ in range(2)])
-        self.ff = _FeedForward(channels, operations, factory)
+        self.ff = FeedForward(channels, operations, factory)
         self.ff_norm = operations.LayerNorm(channels, **factory)
 
     def forward(self, x: Tensor, frames: int, attention: Attention) -> Tensor:
@@ -140,7 +140,7 @@ class _Places(nn.Module):
         return self.pe.to(like)
 
 
-class _FeedForward(nn.Module):
+class FeedForward(nn.Module):
     """Gated GELU under diffusers' names net.0.proj and net.2."""
 
     def __init__(self, channels: int, operations: Any, factory: dict[str, Any]) -> None:
