@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from .checks import check_occlusion
-from .commands import bench
+from .commands import bench, train
 from .commands.common import Desk, Parser, command, count, face, number, share
+from .compose import compose_prior
 from .conventions import ARKIT_NAMES
 from .edit import SETTINGS
 from .errors import DynamicFaceError
+from .generator.face_generator import FaceGenerator
 from .guides import Guides
 from .images import sample_crops
 from .io.pictures import read_image, write_image
@@ -76,7 +78,7 @@ def _edit(options: argparse.Namespace) -> dict:
     plate, _, prior = desk.fit([options.image], options.face)
     occlusion = _occlusion(options.occlusion, plate)
     with desk.timed("render"):
-        picture, mask = desk.pipe.render(desk.pipe.edit(prior, **settings), occlusion=occlusion)
+        picture, mask = _render(desk, desk.pipe.edit(prior, **settings), occlusion)
     desk.wrote(options.out, lambda path: write_image(path, picture, options.bits))
     return desk.figures | {"settings": settings, **_difference(plate, picture, mask)}
 
@@ -87,9 +89,8 @@ def _swap(options: argparse.Namespace) -> dict:
     plate, _, target = desk.fit([options.target], options.face)
     occlusion = _occlusion(options.occlusion, plate)
     with desk.timed("render"):
-        picture, mask = desk.pipe.swap(
-            source, target, weight=options.weight, occlusion=occlusion, skin_tone=options.skin_tone, detail=options.detail
-        )
+        prior = compose_prior(target, identity=source, identity_weight=options.weight)
+        picture, mask = _render(desk, prior, occlusion, source, SwapLook(skin_tone=options.skin_tone, detail=options.detail))
     desk.wrote(options.out, lambda path: write_image(path, picture, options.bits))
     likeness = _likeness(desk.pipe, source, target, picture) if options.json else {}
     return desk.figures | _difference(plate, picture, mask) | likeness
@@ -128,6 +129,18 @@ def _sheet(options: argparse.Namespace) -> dict:
 
 
 # --- what these commands share ------------------------------------------------------------------------------------------
+
+
+def _render(
+    desk: Desk, prior: FacePrior, occlusion: Tensor | None, source: FacePrior | None = None, look: SwapLook | None = None
+) -> tuple[Tensor, Tensor]:
+    """The prior path's picture and mask, refined by the generator where --generate asks for it."""
+    if not desk.options.generate:
+        return desk.pipe.render(prior, occlusion=occlusion, look=look)
+    generator = FaceGenerator.load(desk.options.weights)
+    return desk.pipe.generate(
+        prior, generator, source=source, occlusion=occlusion, look=look, steps=desk.options.generate, seed=desk.options.seed
+    )
 
 
 def _occlusion(path: Path | None, plate: Tensor) -> Tensor | None:
@@ -191,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     edit.add_argument("--out", type=Path, required=True, metavar="PNG")
     _add_dials(edit)
     _add_occlusion(edit)
+    _add_generator(edit)
 
     swap = command(commands, "swap", _swap, "put the source's face into the target photo")
     swap.add_argument("--source", nargs="+", type=Path, required=True, metavar="IMAGE", help="photos of one person, or a saved prior")
@@ -201,6 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     swap.add_argument("--skin-tone", type=share, default=SwapLook.skin_tone, help="0 = the target's tone, 1 = the source's own")
     swap.add_argument("--detail", type=number, default=SwapLook.detail, help="strength of the source's pores and wrinkles (default 1)")
     _add_occlusion(swap)
+    _add_generator(swap)
 
     guides = command(commands, "guides", _guides, "render the attribute maps of a photo")
     guides.add_argument("image", type=Path, metavar="IMAGE")
@@ -216,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--steps", type=count(2, 21), default=5, help="pictures per dial (default 5)")
     sheet.add_argument("--size", type=count(64, 2048), default=256, help="side of a picture in pixels (default 256)")
 
-    for module in (bench,):
+    for module in (bench, train):
         module.register(commands)
     return parser
 
@@ -229,6 +244,12 @@ def _add_dials(parser: argparse.ArgumentParser) -> None:
 
 def _add_occlusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--occlusion", type=Path, metavar="IMAGE", help="white = a hand, hair or prop in front of the face, kept as filmed")
+
+
+def _add_generator(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--generate", type=count(0, 100), default=0, metavar="STEPS", help="refine with the generator (default 0 = do not)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="generator weights (default: the shipped ones)")
+    parser.add_argument("--seed", type=count(0, 2**63 - 1), default=0, help="of the generator's noise (default 0)")
 
 
 def _setting(text: str) -> tuple[str, float]:
