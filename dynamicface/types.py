@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .images import invert
+
+if TYPE_CHECKING:
+    from .io.clips import Clip
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class FaceTrack:
     landmarks: Tensor  # (F, 478, 3) x, y in px; z in px, growing away from the viewer (MediaPipe's)
     presence: Tensor  # (F,) 0..1, the landmark net's own score; 0 = no face in this frame (values are held from a neighbour)
     embedding: Tensor | None = None  # (D,) unit identity vector of the person, averaged over the best frames
+    agreement: Tensor | None = None  # (F,) 0..1, how far two readings of the landmarks from different crops agree; None = not measured
+    cuts: Tensor | None = None  # (F,) bool, True where a new shot begins; None = one shot
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -37,7 +43,7 @@ class Identity:
 class Filmed:
     """The background factor: the plate and the face as it was fitted in it."""
 
-    plate: Tensor  # (F, H, W, C)
+    plate: Tensor | Clip  # (F, H, W, C); a clip on disk is read window by window: it has a tensor's shape, and indexing it gives tensors
     prior: FacePrior  # fitted in this plate; its own background is None
     matte: Tensor | None = None  # (F, h, w) 0..1 person against background over the whole plate, any resolution
 
@@ -57,6 +63,7 @@ class FacePrior:
     confidence: Tensor  # (F,) 0..1
     image_size: tuple[int, int]  # (H, W) of the plate
     background: Filmed | None = None
+    cuts: Tensor | None = None  # (F,) bool, True where a new shot begins; None = one shot
 
     def __len__(self) -> int:
         return len(self.expression)

@@ -24,6 +24,8 @@ def save_prior(prior: FacePrior, path: str | Path) -> None:
         value = getattr(prior.identity, name)
         if value is not None:
             tensors[f"identity.{name}"] = value.half() if name.startswith("albedo") else value.float()
+    if prior.cuts is not None:
+        tensors["cuts"] = prior.cuts.to(torch.uint8)
     header = {"schema": SCHEMA, "image_size": json.dumps(list(prior.image_size))}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous().cpu() for k, v in tensors.items()}, path, header)
@@ -44,4 +46,5 @@ def load_prior(path: str | Path, device: str | torch.device = "cpu") -> FacePrio
         )
     identity = Identity(**{name: tensors.get(f"identity.{name}") for name in _IDENTITY})
     height, width = json.loads(header["image_size"])
-    return FacePrior(identity, **{name: tensors[name] for name in _PER_FRAME}, image_size=(height, width))
+    cuts = tensors["cuts"] > 0 if "cuts" in tensors else None
+    return FacePrior(identity, **{name: tensors[name] for name in _PER_FRAME}, image_size=(height, width), cuts=cuts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,16 @@ from .camera import euler_from_rotation, image_centre
 from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
 from .geometry import face_crop, pose_head
 from .head import HeadModel
+from .temporal import bridge_frames
+
+if TYPE_CHECKING:
+    from ..io.clips import Clip
 
 _IDENTITY_FRAMES = 8  # frames that decide a clip's identity
 _TEXTURE_FRAMES = 4
 _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known the expression may follow the landmarks closely
 _CHUNK = 64
+_WINDOW = 16  # frames whose pixels are looked at together: a clip on disk is read that far at a time
 _TEXTURE_CROP = 512
 _LIGHT_TEXTURE = 128
 _MATTE_SIDE = 256
@@ -36,7 +42,7 @@ def default_focal(track: FaceTrack) -> Tensor:
 
 
 def fit_prior(
-    plate: Tensor,
+    plate: Tensor | Clip,
     track: FaceTrack,
     head: HeadModel,
     *,
@@ -49,10 +55,10 @@ def fit_prior(
 ) -> FacePrior:
     """Fit the head model to a tracked face.
 
-    plate: (F, H, W, 3) as tracked. shared_identity: the frames show one person (a clip, a photo set), who gets one shape and one
+    plate: (F, H, W, 3) as tracked, or a clip on disk (`io.clips.Clip`), which is read window by window. shared_identity: the frames show one person (a clip, a photo set), who gets one shape and one
     albedo; otherwise the first frame decides. texture_size: side of the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps
     new light off the background. progress(done, total) is called.
-    The result's background is the plate itself.
+    Frames without the face hold what lies between their neighbours and have confidence 0. The result's background is the plate itself.
     """
     if plate.shape[0] != len(track) or tuple(plate.shape[1:3]) != tuple(track.image_size):
         found = f"{plate.shape[0]} frames of {plate.shape[2]} x {plate.shape[1]}"
@@ -73,8 +79,10 @@ def fit_prior(
         confidence=_confidence(fit, track.presence),
         image_size=tuple(track.image_size),
     )
+    prior = prior.replace(cuts=track.cuts)
     if texture_size:
         prior = _with_light_and_albedo(prior, plate, head, texture_size, shared_identity, progress)
+    prior = bridge_frames(prior, track.presence <= 0)
     if matte is not None and max(matte.shape[-2:]) > _MATTE_SIDE:
         matte = F.interpolate(matte[:, None], scale_factor=_MATTE_SIDE / max(matte.shape[-2:]), mode="area")[:, 0]
     return prior.replace(background=Filmed(plate, prior, matte))
@@ -144,7 +152,7 @@ def _white_light(like: Tensor) -> Tensor:
 
 
 def _with_light_and_albedo(
-    prior: FacePrior, plate: Tensor, head: HeadModel, size: int, shared: bool, progress: Callable[[int, int], None] | None
+    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, shared: bool, progress: Callable[[int, int], None] | None
 ) -> FacePrior:
     frames = len(prior)
     order = prior.confidence.argsort(descending=True) if shared else torch.arange(frames)
@@ -154,8 +162,7 @@ def _with_light_and_albedo(
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights = []
-    for start in range(0, frames, _CHUNK):
-        index = torch.arange(start, min(start + _CHUNK, frames))
+    for index in torch.arange(frames).split(_WINDOW):
         radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index)
         lights.append(texture.light_under(radiance, weight, normal, albedo, head))
         if progress is not None:
@@ -164,7 +171,7 @@ def _with_light_and_albedo(
     return prior.replace(identity=identity, illumination=torch.cat(lights))
 
 
-def _textures(prior: FacePrior, plate: Tensor, head: HeadModel, size: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Linear radiance, weight and vertex normals of some frames."""
     part = select_frames(prior, index)
     crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
@@ -184,4 +191,5 @@ def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
             select_frames(background.prior, index),
             None if background.matte is None else background.matte[index],
         )
-    return prior.replace(**{k: getattr(prior, k)[index] for k in per_frame}, background=background)
+    cuts = None if prior.cuts is None else prior.cuts[index]
+    return prior.replace(**{k: getattr(prior, k)[index] for k in per_frame}, background=background, cuts=cuts)
