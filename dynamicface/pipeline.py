@@ -19,6 +19,7 @@ from .checks import check_occlusion, plate_of
 from .compose import compose_prior
 from .composite import apply_change, compute_change, is_unchanged
 from .edit import apply_settings
+from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
 from .images import as_plate
 from .perception import Perception
@@ -74,6 +75,25 @@ class FacePipeline:
         who = source if isinstance(source, FacePrior) else self.fit(source)
         where = target if isinstance(target, FacePrior) else self.fit(target)
         return self.render(compose_prior(where, identity=who, identity_weight=weight), occlusion=occlusion, look=SwapLook(**look))
+
+    def generate(
+        self,
+        prior: FacePrior,
+        generator: FaceGenerator | None = None,
+        *,
+        occlusion: Tensor | None = None,
+        look: SwapLook | None = None,
+        **options,
+    ) -> tuple[Tensor, Tensor]:
+        """The prior's picture in its plate, refined by the embedded generator; pictures and mask as :meth:`render`.
+
+        generator: `FaceGenerator.load()` once for many calls. `options` as in `FaceGenerator.render`: source, steps, seed, strength ...
+        Raises WeightsError where the pack ships no generator and none is given.
+        """
+        generator = generator or FaceGenerator.load(device=self.head.template.device)
+        composed, mask = self.render(prior, occlusion=occlusion, look=look)
+        refined, alpha = generator.render(prior, self.head, composed, occlusion=occlusion, look=look, **options)
+        return refined, torch.maximum(mask, alpha)
 
     @torch.inference_mode()
     def guides(self, prior: FacePrior, size: int = 512, **options) -> Guides:

@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
-from .model import LoadDynamicFace
+from .model import GenerateFace, LoadDynamicFace
 from .prior import ComposePrior, FitPrior
 from .shortcuts import Expression, Swap
 from .track import TrackFaces
@@ -17,7 +17,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(EditExpression, EditPose, EditIdentity, EditLight),
     *(Composite, RenderGuides, RenderPrior, PasteBack),
     *(Expression, Swap),
-    LoadDynamicFace,
+    *(LoadDynamicFace, GenerateFace),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import comfy.model_management as mm
@@ -11,6 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...dynamicface.generator.face_generator import FaceGenerator
 from ...dynamicface.images import as_plate
 from ...dynamicface.perception import Perception
 from ...dynamicface.prior.head import HeadModel
@@ -38,6 +39,19 @@ def perception() -> Perception:
 def person_matte(images: Tensor) -> Tensor:
     """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background."""
     return perception().matte.coarse(as_plate(images))
+
+
+@lru_cache(maxsize=2)
+def _generator(path: str | None) -> tuple[FaceGenerator, ModelPatcher]:
+    generator = FaceGenerator.load(path)
+    return generator, ModelPatcher(generator.network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+
+
+def face_generator(path: str | None) -> FaceGenerator:
+    """The generator of a weight file (None = the shipped one), loaded onto ComfyUI's device for the work that follows."""
+    generator, patcher = _generator(path)
+    mm.load_models_gpu([patcher])
+    return generator
 
 
 @cache

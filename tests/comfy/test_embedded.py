@@ -207,3 +207,35 @@ def test_the_loader_lists_the_embedded_model_first(comfy, weights):
     options = comfy.nodes["DynamicFace_LoadDynamicFace"].INPUT_TYPES()["required"]["weights"]
     listed = options[1]["options"] if isinstance(options[0], str) else options[0]
     assert listed[0] == "embedded" and "test_tiny.safetensors" in listed
+
+
+def test_generate_face_refines_the_face_only(comfy, weights, media):
+    import numpy as np
+    from PIL import Image
+
+    Image.open(media("astronaut.png")).save(comfy.folders["input"] / "refine.png")
+
+    def picture(strength: float, steps: int = 1) -> np.ndarray:
+        generate = {"prior": ["3", 0], "weights": weights.name, "steps": steps, "seed": 0, "strength": strength}
+        outputs = comfy.run(
+            {
+                "1": {"class_type": "LoadImage", "inputs": {"image": "refine.png"}},
+                "2": {
+                    "class_type": "DynamicFace_TrackFaces",
+                    "inputs": {"images": ["1", 0], "choose": "largest", "index": 0, "threshold": 0.5},
+                },
+                "3": {
+                    "class_type": "DynamicFace_FitPrior",
+                    "inputs": {"images": ["1", 0], "track": ["2", 0], "shared_identity": True, "texture_size": 512},
+                },
+                "4": {"class_type": "DynamicFace_GenerateFace", "inputs": generate},
+                "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
+            }
+        )
+        return np.asarray(Image.open(comfy.folders["temp"] / outputs["5"]["images"][0]["filename"]).convert("RGB")).astype(int)
+
+    plate = np.asarray(Image.open(comfy.folders["input"] / "refine.png").convert("RGB")).astype(int)
+    assert (picture(0.0) == plate).all(), "strength 0 is the composite, which is the plate here"
+    changed = np.abs(picture(1.0) - plate).max(-1) > 0
+    assert 0.005 < changed.mean() < 0.2, "the face changes and nothing else"
+    assert "1" not in comfy.executed() and "4" in comfy.executed()
