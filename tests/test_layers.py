@@ -28,7 +28,7 @@ def imports(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def name(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+    return path.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)
