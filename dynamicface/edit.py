@@ -19,7 +19,7 @@ from .regions import STRONGEST
 from .types import FacePrior, Identity
 
 Dialled = float | Tensor
-_NECK_PIVOT = (0.0, -0.075, -0.075)  # metres: about where the skull sits on the spine
+NECK_PIVOT = (0.0, -0.075, -0.075)  # metres: about where the skull sits on the spine
 _MEASURE_STEP = 0.12  # a measure grows by this share at +1
 
 
@@ -61,7 +61,7 @@ def edit_pose(prior: FacePrior, yaw: Dialled = 0.0, pitch: Dialled = 0.0, roll: 
 def turn_head(prior: FacePrior, turn: Tensor) -> FacePrior:
     """Turn the head about the top of the neck by rotations (F, 3, 3) or (3, 3) in the head's own axes."""
     rotation = prior.rotation @ turn
-    pivot = prior.rotation.new_tensor(_NECK_PIVOT)
+    pivot = prior.rotation.new_tensor(NECK_PIVOT)
     return prior.replace(rotation=rotation, translation=prior.translation + (prior.rotation - rotation) @ pivot)
 
 

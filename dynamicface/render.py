@@ -15,7 +15,7 @@ from .types import FacePrior
 
 _BACKDROP = 0.045  # linear grey
 _DARKEST = 0.15  # openness of the deepest corner of the mouth
-_HIDDEN = tuple(PARTS.index(p) for p in ("inner_mouth", "teeth", "tongue"))
+HIDDEN_PARTS = ("inner_mouth", "teeth", "tongue")
 _OVERSAMPLING = 2
 
 
@@ -29,7 +29,7 @@ def render_prior(prior: FacePrior, head: HeadModel, size: int = 512) -> Tensor:
     raster = posed.raster
     albedo = head.albedo if prior.identity.albedo is None else prior.identity.albedo
     shade = light.shade(F.normalize(raster.interpolate(posed.normal), dim=-1), prior.illumination)
-    hidden = torch.isin(posed.part, torch.tensor(_HIDDEN, device=shade.device))[..., None]
+    hidden = torch.isin(posed.part, torch.tensor([PARTS.index(p) for p in HIDDEN_PARTS], device=shade.device))[..., None]
     openness = raster.interpolate(head.ambient_occlusion[:, None]).clamp(_DARKEST, 1)
     shade = torch.where(hidden, shade.mean(-1, keepdim=True) * openness, shade)
     colour = sample(albedo[None].expand(len(prior), -1, -1, -1), raster.interpolate(head.uv) * albedo.shape[-1])

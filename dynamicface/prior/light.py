@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_COSINE_LOBE = (1.0, *(2 / 3,) * 3, *(1 / 4,) * 5)  # clamped cosine over pi, per band
+COSINE_LOBE = (1.0, *(2 / 3,) * 3, *(1 / 4,) * 5)  # clamped cosine over pi, per band
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
@@ -74,7 +74,7 @@ def directional(azimuth: float, elevation: float, like: Tensor) -> Tensor:
     """SH (9,) of a white distant light of irradiance pi; azimuth > 0 from the viewer's right, elevation > 0 from above, degrees."""
     a, e = math.radians(azimuth), math.radians(elevation)
     direction = like.new_tensor([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
-    return basis(direction) * math.pi * like.new_tensor(_COSINE_LOBE)
+    return basis(direction) * math.pi * like.new_tensor(COSINE_LOBE)
 
 
 def frontal_level(illumination: Tensor) -> Tensor:
