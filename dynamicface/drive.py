@@ -68,7 +68,7 @@ def hold_still(prior: FacePrior, frames: int) -> FacePrior:
     if background is not None:
         matte = None if background.matte is None else repeat(background.matte)
         background = Filmed(repeat(background.plate), hold_still(background.prior, frames), matte)
-    return prior.replace(**{name: repeat(getattr(prior, name)) for name in _PER_FRAME}, background=background)
+    return prior.replace(**{name: repeat(getattr(prior, name)) for name in _PER_FRAME}, background=background, cuts=None)
 
 
 def drive_face(

@@ -117,7 +117,7 @@ class HeadModel:
     def vertices(self, shape: Tensor, expression: Tensor, gaze: Tensor | None = None) -> Tensor:
         """shape (.., S), expression (.., E), gaze (.., 2, 2) radians -> vertices (.., V, 3). Leading axes broadcast; a clip
         passes its one identity as (1, S)."""
-        expression = self._correct(expression)
+        expression = self.corrected(expression)
         out = self.template + (shape @ self.shape_basis.flatten(1)).unflatten(-1, (-1, 3))
         out = out + (expression @ self.expression_basis.flatten(1)).unflatten(-1, (-1, 3))
         centre, radius = self.eyes(shape)
@@ -178,8 +178,8 @@ class HeadModel:
         names = self.expression_names
         return (names.index("mouthClose"), names.index("jawOpen")) if {"mouthClose", "jawOpen"} <= set(names) else None
 
-    def _correct(self, expression: Tensor) -> Tensor:
-        """mouthClose only as far as jawOpen."""
+    def corrected(self, expression: Tensor) -> Tensor:
+        """Coefficients (.., E) as the mesh takes them: mouthClose only as far as jawOpen."""
         if self._jaw is None:
             return expression
         close, jaw = self._jaw
