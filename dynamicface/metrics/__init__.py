@@ -10,7 +10,7 @@ from .jitter import jitter_rms, landmark_jitter, pose_jitter
 from .outside import outside_difference
 from .sharpness import detail, relative_detail
 from .ssim import ssim, ssim_map
-from .temporal import inter_frame_ssim, visible, warp_back, warp_error
+from .temporal import inter_frame_ssim, rms_difference, warp_error
 
 __all__ = [
     "FactorChange",
@@ -32,10 +32,9 @@ __all__ = [
     "pose_jitter",
     "refit",
     "relative_detail",
+    "rms_difference",
     "rotation_degrees",
     "ssim",
     "ssim_map",
-    "visible",
-    "warp_back",
     "warp_error",
 ]

@@ -14,7 +14,7 @@ def landmark_jitter(landmarks: Tensor) -> Tensor:
     """(F,) RMS second difference of the mesh landmarks (F, 478, 2..) in % of the outer-eye distance; 0 at both ends of the clip."""
     points = landmarks[:, :MESH, :2]
     a, b = OUTER_EYES
-    size = (points[:, a] - points[:, b]).norm(dim=-1).median()
+    size = (points[:, a] - points[:, b]).norm(dim=-1).nanmedian()
     return 100 * _ends(_second(points).square().sum(-1).mean(-1).sqrt() / size, len(points))
 
 

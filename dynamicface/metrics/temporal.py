@@ -10,27 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError
-from ..filters import pixel_grid, sample
+from ..tvo.flow import warp
 from .ssim import ssim
-
-_CONSISTENT = 0.01, 0.5  # forward-backward check of Sundaram, Brox, Keutzer 2010: |w + w'|^2 < 0.01 (|w|^2 + |w'|^2) + 0.5
-
-
-def warp_back(frames: Tensor, flow: Tensor) -> Tensor:
-    """Frames (N, H, W, C) read at pixel + flow, flow (N, 2, H, W) px; bilinear, the border repeated."""
-    at = pixel_grid(*frames.shape[1:3], frames) + flow.permute(0, 2, 3, 1)
-    return sample(frames.permute(0, 3, 1, 2), at).permute(0, 2, 3, 1)
-
-
-def visible(flow: Tensor, reverse: Tensor) -> Tensor:
-    """(N, H, W) 1 where a flow and the one in the other direction agree, 0 where something was covered or left the picture."""
-    height, width = flow.shape[-2:]
-    at = pixel_grid(height, width, flow) + flow.permute(0, 2, 3, 1)
-    there = sample(reverse, at)
-    low, high = _CONSISTENT
-    closed = (flow + there).square().sum(1) < low * (flow.square().sum(1) + there.square().sum(1)) + high
-    inside = ((at > 0) & (at < at.new_tensor([width, height]))).all(-1)
-    return (closed & inside).to(flow.dtype)
 
 
 @torch.inference_mode()
@@ -50,7 +31,12 @@ def warp_error(clip: Tensor, flow: Tensor | None = None, mask: Tensor | None = N
     The root of the warping error of Lai et al. 2018, so that it reads in picture values; arguments as for `inter_frame_ssim`.
     """
     before, after, mask = _pairs(clip, flow, mask)
-    squares = (after - before).square().mean(-1)
+    return rms_difference(after, before, mask)
+
+
+def rms_difference(a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(F,) root mean square difference of pictures (F, H, W, C) under a mask (F, H, W)."""
+    squares = (a - b).square().mean(-1)
     if mask is None:
         return squares.mean((1, 2)).sqrt()
     return ((squares * mask).sum((1, 2)) / mask.sum((1, 2)).clamp_min(1e-6)).sqrt()
@@ -65,5 +51,5 @@ def _pairs(clip: Tensor, flow: Tensor | None, mask: Tensor | None) -> tuple[Tens
         expected = (len(before), 2, *clip.shape[1:3])
         if tuple(flow.shape) != expected:
             raise ImageError(f"The flow has shape {tuple(flow.shape)}; for this clip it must be {expected}.")
-        before = warp_back(before, flow)
+        before = warp(before.permute(0, 3, 1, 2), flow).permute(0, 2, 3, 1)
     return before, after, mask[1:] if mask is not None and len(mask) == len(clip) else mask
