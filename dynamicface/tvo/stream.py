@@ -4,7 +4,8 @@ What is unusual here:
 - Not the result is filtered over time but its DIFFERENCE from the plate, along the plate's flow. Motion, light, blinks and plosives are
   in the plate and therefore not in what is averaged; the plate's own grain comes back with it.
 - Which neighbours agree is judged on the plate where it can be, so strong flicker does not disturb the judgement.
-- Two passes over a sliding window: every frame is regraded and re-aligned as a whole (lock.py), then fused scale by scale (fuse.py).
+- Two passes over a sliding window: every frame is regraded and re-aligned as a whole (lock.py, small and far-reaching), then fused
+  scale by scale (fuse.py).
 - A frame depends on `history` frames before and `look_ahead` after it and on nothing else: memory does not grow with the clip, and a job
   that was stopped goes on from any frame after `history` frames of warming up, with the same pixels.
 """
@@ -24,6 +25,7 @@ from .flow import FLOW_SIZE, DisFlow, Estimator, paths, plate_flow, resize, resi
 from .fuse import Neighbour, agreement, fuse, usual_energy
 from .lock import LOCK_SIZE, Correction, measure
 
+_LOCK_REACH = 2  # the first pass looks this many radii far: a mean of more frames, a steadier place to lock to
 _MARGIN = 0.15  # around the masked area, as a share of its size: flow and pyramid need surroundings
 
 
@@ -65,6 +67,8 @@ class _Frame:
     clear: Tensor  # 0..1, 0 = something in front of it
     person: Tensor | None  # matte, where one was given
     guide: Tensor  # at flow resolution: what the flow was estimated on
+    small: Tensor  # the guide at the size of the first pass
+    small_difference: Tensor  # from the plate, as it came in, at that size
     difference: Tensor  # from what the plate explains
 
 
@@ -86,19 +90,23 @@ class FusionTVO:
         self._reset()
 
     def _reset(self) -> None:
-        self._raw, self._steady, self._flow = _Window(), _Window(), _Window()
+        self._raw, self._steady = _Window(), _Window()  # frames before and after the first pass
+        self._flow, self._small_flow = _Window(), _Window()  # between them, as estimated and at the size of the first pass
         self._done = 0  # frames given out
 
     @property
     def look_ahead(self) -> int:
         """Frames by which the output lags behind the input."""
-        passes = 1 + self.dials.lock
-        return 0 if self.dials.live or self.dials.neutral else passes * self.dials.radius
+        return 0 if self.dials.live else self.history
 
     @property
     def history(self) -> int:
         """Frames before a frame that have an influence on it."""
-        return 0 if self.dials.neutral else (1 + self.dials.lock) * self.dials.radius
+        return 0 if self.dials.neutral else self.dials.radius + self._lock_reach
+
+    @property
+    def _lock_reach(self) -> int:
+        return _LOCK_REACH * self.dials.radius if self.dials.lock else 0
 
     @torch.inference_mode()
     def push(
@@ -144,17 +152,20 @@ class FusionTVO:
         guide, difference = explained(picture, plate, person if self.dials.background == "generated" else None)
         scale = min(self.flow_size / max(guide.shape[-2:]), 1.0)
         guide = resize(guide, tuple(max(round(n * scale), 1) for n in guide.shape[-2:]))
-        frame = _Frame(given, picture, plate, mask, clear, person, guide, difference)
+        small = resize(guide, _fit(guide, LOCK_SIZE))
         if len(self._raw):
-            self._flow.append(plate_flow(torch.cat([self._raw[self._raw.end - 1].guide, guide]), self.estimator, self.flow_size))
-        self._raw.append(frame)
+            flow = plate_flow(torch.cat([self._raw[self._raw.end - 1].guide, guide]), self.estimator, self.flow_size)
+            self._flow.append(flow)
+            self._small_flow.append(flow.resized(tuple(small.shape[-2:])))
+        coarse = resize(picture - plate, tuple(small.shape[-2:]))
+        self._raw.append(_Frame(given, picture, plate, mask, clear, person, guide, small, coarse, difference))
 
     def _advance(self, final: bool) -> Iterator[Tensor]:
         """Finish what can be finished."""
-        ahead = 0 if self.dials.live else self.dials.radius
+        ahead, far = (0, 0) if self.dials.live else (self.dials.radius, self._lock_reach)
         source = self._raw
         if self.dials.lock:
-            while self._steady.end < self._raw.end and (final or self._steady.end + ahead < self._raw.end):
+            while self._steady.end < self._raw.end and (final or self._steady.end + far < self._raw.end):
                 self._steady.append(self._locked(self._steady.end))
             source = self._steady
         while self._done < source.end and (final or self._done + ahead < source.end):
@@ -162,38 +173,40 @@ class FusionTVO:
             self._done += 1
         oldest = self._done - self.dials.radius
         self._steady.forget(oldest)
-        unlocked = self._steady.end - self.dials.radius if self.dials.lock else oldest
+        unlocked = self._steady.end - self._lock_reach if self.dials.lock else oldest
         self._raw.forget(min(unlocked, self._raw.end - 1))
-        self._flow.forget(min(oldest, unlocked))
+        self._flow.forget(oldest)
+        self._small_flow.forget(unlocked)
 
-    def _neighbours(self, window: _Window, t: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """(index, flow, sure) of the frames around frame t, at flow resolution, nearest first in each direction."""
-        back = min(self.dials.radius, t - window.start)
-        ahead = 0 if self.dials.live else min(self.dials.radius, window.end - 1 - t)
-        here = window[t]
-        small = here.guide.shape[-2:]
+    def _neighbours(self, window: _Window, flows: _Window, t: int, reach: int, guide: str) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """(index, flow, sure) of the frames up to `reach` away from frame t, nearest first in each direction.
+
+        Flow and sureness are at the size of the flows; guide: the name of the frames' pictures of that size.
+        """
+        back = min(reach, t - window.start)
+        ahead = 0 if self.dials.live else min(reach, window.end - 1 - t)
+        here = getattr(window[t], guide)
+        size = tuple(here.shape[-2:])
         for sign, steps in ((-1, back), (1, ahead)):
             calm = None
-            for k, (flow, seen) in enumerate(paths(self._flow, t, sign * steps), 1):
+            for k, (flow, seen) in enumerate(paths(flows, t, sign * steps), 1):
                 there = window[t + sign * k]
-                energy = (warp(there.guide, flow) - here.guide).square().mean(1, keepdim=True)
-                calm = usual_energy([energy], resize(here.mask, small)) if calm is None else calm
-                known = agreement(energy, calm.clamp_min(_GRAIN))
+                energy = (warp(getattr(there, guide), flow) - here).square().mean(1, keepdim=True)
+                calm = usual_energy([energy], resize(window[t].mask, size)).clamp_min(_GRAIN) if calm is None else calm
+                known = agreement(energy, calm)
                 if self.dials.background == "generated":  # there the guide is the flickering result itself
-                    known = torch.lerp(torch.ones_like(known), known, resize(here.person, small))
-                yield t + sign * k, flow, seen * known * warp(resize(there.clear, small), flow)
+                    known = torch.lerp(torch.ones_like(known), known, resize(window[t].person, size))
+                yield t + sign * k, flow, seen * known * warp(resize(there.clear, size), flow)
 
     # --- first pass: the frame as a whole ---------------------------------------------------------------------------------
 
     def _locked(self, t: int) -> _Frame:
         frame = self._raw[t]
-        size = _fit(frame.picture, LOCK_SIZE)
+        size = tuple(frame.small.shape[-2:])
         plate, picture = resize(frame.plate, size), resize(frame.picture, size)
         total, mass = torch.zeros_like(plate), plate.new_zeros(1, 1, *size)
-        for s, flow, sure in self._neighbours(self._raw, t):
-            other, sure = self._raw[s], resize(sure, size)
-            carried = warp(resize(other.picture - other.plate, size), resize_flow(flow, size))
-            total, mass = total + sure * carried, mass + sure
+        for s, flow, sure in self._neighbours(self._raw, self._small_flow, t, self._lock_reach, "small"):
+            total, mass = total + sure * warp(self._raw[s].small_difference, flow), mass + sure
         if float(mass.amax()) == 0:
             return frame
         weight = resize(frame.mask * frame.clear, size) * (mass / mass.amax())
@@ -217,7 +230,7 @@ class FusionTVO:
         """Frame t as it is given out, (1, H, W, C)."""
         frame, size = window[t], window[t].picture.shape[-2:]
         found, mattes = [], []
-        for s, flow, sure in self._neighbours(window, t):
+        for s, flow, sure in self._neighbours(window, self._flow, t, self.dials.radius, "guide"):
             flow, sure = resize_flow(flow, size), resize(sure, size)
             found.append(Neighbour(s - t, warp(window[s].difference, flow, mode="bicubic"), sure))
             if frame.person is not None:
