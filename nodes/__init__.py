@@ -9,6 +9,7 @@ from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
 from .model import GenerateFace, LoadDynamicFace
 from .prior import ComposePrior, FitPrior
+from .qc import Compare, Gate, QCReport
 from .shortcuts import Expression, Swap
 from .track import TrackFaces
 
@@ -17,6 +18,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(EditExpression, EditPose, EditIdentity, EditLight),
     *(Composite, RenderGuides, RenderPrior, PasteBack),
     *(Expression, Swap),
+    *(QCReport, Compare, Gate),
     *(LoadDynamicFace, GenerateFace),
 )
 

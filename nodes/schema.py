@@ -1,6 +1,7 @@
 """The vocabulary every node's schema is written in. One place knows what older ComfyUI versions lack (see comfyui range in README).
 
 Socket types are plain library objects: DYNAMICFACE_TRACK is a FaceTrack, DYNAMICFACE_PRIOR a FacePrior, DYNAMICFACE_CROP a FaceCrop.
+DYNAMICFACE_QUALITY is a QualityReport.
 FACE_LANDMARKS is ComfyUI core's own dictionary (from 0.22 on), accepted and emitted so that core's MediaPipe nodes plug in.
 """
 
@@ -13,6 +14,7 @@ CATEGORY = "DynamicFace"
 Track = io.Custom("DYNAMICFACE_TRACK")
 Prior = io.Custom("DYNAMICFACE_PRIOR")
 Crop = io.Custom("DYNAMICFACE_CROP")
+Quality = io.Custom("DYNAMICFACE_QUALITY")
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 
 

@@ -7,6 +7,7 @@ the plate's, so that what remains is flicker the plate does not have. SSIM is th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -34,7 +35,7 @@ from .ssim import ssim
 from .temporal import rms_difference
 
 SIZE = 256  # side of the square in which pictures are compared, px
-WINDOW = 32  # frames measured at once; more than track.PHOTOS, so that faces are detected on key frames only
+WINDOW = 24  # frames to measure at once; more than track.PHOTOS, so that faces are detected on key frames only
 _SETTLED = 0.1  # of a face's region, see track.py
 _TEXTURE = 256
 _FACTORS = ("expression", "gaze", "pose", "light")
@@ -68,6 +69,8 @@ class QualityMeter:
     def add(self, result: Tensor, plate: Tensor | None = None, mask: Tensor | None = None) -> None:
         """Measure the next frames (F, H, W, C), beside their plate and with the mask (F, H, W) of what may have changed.
 
+        Windows of about `WINDOW` frames: long enough to follow a face, short enough to hold.
+
         Raises:
             ImageError: result and plate differ in shape, or some frames come with a plate and some without.
         """
@@ -77,8 +80,7 @@ class QualityMeter:
             same_shape(result, plate, ("result", "plate"))
         if self._last is not None and (self._last[1] is None) != (plate is None):
             raise ImageError("Some frames were given with a plate and some without; give the plate for all of them or for none.")
-        for index in torch.arange(len(result)).split(WINDOW):
-            self._window(result[index], None if plate is None else plate[index], mask if mask is None or len(mask) == 1 else mask[index])
+        self._window(result, plate, mask)
 
     def report(self) -> QualityReport:
         """Everything measured so far. Raises DynamicFaceError where that is nothing."""
@@ -211,6 +213,27 @@ class QualityMeter:
             for values in curves.values():
                 values[0] = torch.nan
         return curves
+
+
+def measure_quality(
+    result: Tensor,
+    plate: Tensor | None,
+    mask: Tensor | None,
+    perception: Perception,
+    head: HeadModel,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    **settings,
+) -> QualityReport:
+    """The report of a clip that is in memory; arguments as for `QualityMeter` and its `add`. progress(done, total) is called."""
+    meter = QualityMeter(perception, head, **settings)
+    for start in range(0, len(result), WINDOW):
+        part = slice(start, start + WINDOW)
+        masked = mask if mask is None or len(mask) == 1 else mask[part]
+        meter.add(result[part], None if plate is None else plate[part], masked)
+        if progress is not None:
+            progress(min(start + WINDOW, len(result)), len(result))
+    return meter.report()
 
 
 class _Curves(dict):

@@ -91,12 +91,11 @@ class QualityReport:
         plate = float(self.plate[name].nanmean()) if name in self.plate else None
         return Summary(float(curve.nanmean()), float(curve[worst]), worst, plate)
 
-    def worst_frames(self, count: int = 5) -> list[int]:
-        """The frames that stand out most from the rest of the clip in any metric, worst first; frames within the noise are not listed.
+    def scores(self) -> Tensor:
+        """(F,) how far each frame stands out from the rest of the clip; above 1 is beyond the noise, infinite without a face.
 
-        A frame's score is its largest deviation, in the bad direction, from a metric's median, in steps of that metric or of the clip's own
-        spread where that is larger. Where the plate has the same curve, what counts is the difference from it: a quick turn of the head is
-        no fault. A frame without a face comes first.
+        It is the largest deviation, in the bad direction, from a metric's median, in steps of that metric or of the clip's own spread where
+        that is larger. Where the plate has the same curve, what counts is the difference from it: a quick turn of the head is no fault.
         """
         score = torch.where(self.curves["presence"] > 0, 0.0, torch.inf)
         for name, curve in self.curves.items():
@@ -105,6 +104,11 @@ class QualityReport:
             middle = own.nanmedian()
             limit = max(metric.step, 1.4826 * float((own - middle).abs().nanmedian()))
             score = torch.maximum(score, _badness(metric, own - middle) / limit)
+        return score
+
+    def worst_frames(self, count: int = 5) -> list[int]:
+        """Numbers of the frames to look at first, worst first; frames within the noise are not listed."""
+        score = self.scores()
         order = score.argsort(descending=True, stable=True)[:count]
         return [int(frame) for frame in order if score[frame] > 1]
 

@@ -1,0 +1,83 @@
+"""QC Report, Compare and Gate in ComfyUI's own executor."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from comfy_in_process import ComfyError
+from PIL import Image
+
+
+def node(kind: str, **inputs) -> dict:
+    return {"class_type": kind, "inputs": inputs}
+
+
+@pytest.fixture(scope="module")
+def portrait(comfy, media) -> str:
+    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
+    return "portrait.png"
+
+
+def report_of_a_smile(portrait: str, **more: dict) -> dict:
+    """Photograph -> smile -> QC Report, with the plate and the mask of the edit."""
+    return {
+        "1": node("LoadImage", image=portrait),
+        "2": node(
+            "DynamicFace_Expression", images=["1", 0], intensity=1.0, yaw=0.0, pitch=0.0, roll=0.0, choose="largest", index=0, smile=0.8
+        ),
+        "3": node("DynamicFace_QCReport", images=["2", 0], plate=["1", 0], mask=["2", 1], count=3),
+        **more,
+    }
+
+
+def gate(metric: str, threshold: float, **more) -> dict:
+    return node("DynamicFace_Gate", images=["2", 0], quality=["3", 4], metric=metric, threshold=threshold, every_frame=True, **more)
+
+
+def test_report_is_a_picture_and_json(comfy, portrait):
+    outputs = comfy.run(report_of_a_smile(portrait, **{"4": node("PreviewAny", source=["3", 1]), "5": node("PreviewAny", source=["3", 3])}))
+    picture = Image.open(comfy.folders["temp"] / outputs["3"]["images"][0]["filename"])
+    assert picture.size[0] == 1120 and picture.size[1] > 300
+    found = json.loads(outputs["4"]["text"][0])
+    assert found["frames"] == 1 and found["metrics"]["outside"]["worst"] == 0
+    assert found["metrics"]["expression"]["mean"] > 0.05 and found["metrics"]["identity"]["mean"] > 0.8
+    assert outputs["5"]["text"] == ["0"]
+
+
+def test_gate_lets_a_good_result_pass(comfy, portrait):
+    outputs = comfy.run(report_of_a_smile(portrait, **{"4": gate("outside", 0.0), "5": node("PreviewImage", images=["4", 0])}))
+    assert len(outputs["5"]["images"]) == 1
+
+
+def test_gate_stops_a_bad_one_with_the_reason(comfy, portrait):
+    comfy.run(report_of_a_smile(portrait, **{"4": gate("expression", 0.01), "5": node("PreviewImage", images=["4", 0])}))
+    blocked = [data["exception_message"] for event, data in comfy.events if event == "execution_error"]
+    assert len(blocked) == 1 and "Gate: Expression change is 0.1" in blocked[0] and "it must be at most 0.01 RMS" in blocked[0]
+
+
+def test_gate_needs_what_was_measured(comfy, portrait):
+    with pytest.raises(ComfyError, match="'warp_error' was not measured"):
+        comfy.run(report_of_a_smile(portrait, **{"4": gate("warp_error", 0.01), "5": node("PreviewImage", images=["4", 0])}))
+
+
+@pytest.mark.parametrize(("mode", "width"), [("wipe", 512), ("side by side", 1024), ("difference", 512)])
+def test_comparisons_are_shown(comfy, portrait, mode, width):
+    prompt = {
+        "1": node("LoadImage", image=portrait),
+        "2": node("ImageInvert", image=["1", 0]),
+        "3": node("DynamicFace_Compare", images_a=["1", 0], images_b=["2", 0], mode=mode, position=0.5, gain=8.0),
+    }
+    shown = Image.open(comfy.folders["temp"] / comfy.run(prompt)["3"]["images"][0]["filename"])
+    assert shown.size == (width, 512)
+
+
+def test_sizes_that_differ_are_one_sentence(comfy, portrait):
+    prompt = {
+        "1": node("LoadImage", image=portrait),
+        "2": node("ImageScale", image=["1", 0], upscale_method="bilinear", width=256, height=256, crop="disabled"),
+        "3": node("DynamicFace_Compare", images_a=["1", 0], images_b=["2", 0], mode="wipe", position=0.5, gain=8.0),
+    }
+    with pytest.raises(ComfyError, match="The picture A is 1 frame of 512 x 512 with 3 channels, the picture B is 1 frame of 256 x 256"):
+        comfy.run(prompt)
