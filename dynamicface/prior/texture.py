@@ -27,6 +27,7 @@ _SKIN_DARK = (0.085, 0.042, 0.026)
 _MINIMUM_FACING, _FULL_FACING = 0.2, 0.6
 _LIGHT_SAMPLES = 3_000  # texels that decide the light
 _DEPTH_TOLERANCE = 0.006
+_MAX_HIGHLIGHT = 1.5  # of the skin's own radiance
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def extract(crops: Tensor, posed: PosedHead, size: int, mask: Tensor | None = No
 def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
     """(F, 1, U, U) 1 on skin, towards 0 where hair, a hat or a strap lies over the border of the face.
 
-    Inside (cheeks, nose, mouth) nothing is judged; towards the hair line a texel is compared with that inner skin continued outwards.
+    Inside (lids, brows, cheeks, nose, mouth) nothing is judged; towards the hair line a texel is compared with that inner skin continued
+    outwards, as it is or under a highlight: brighter, in its own colour or paled by the lamp's.
     radiance (F, 3, U, U) linear, weight (F, 1, U, U) as :func:`extract` returns them.
     """
     inner = inner_face(head, radiance.shape[-1])
@@ -92,7 +94,12 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     known = (weight * inner).clamp(0, 0.99)
     expected = fill_holes(masked_blur(logs, known, max(radiance.shape[-1] // 40, 1)), known)
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
-    distance = (smooth - expected).abs().mean(1, keepdim=True)
+    skin, seen = expected.exp(), smooth.exp()
+    level = skin.mean(1, keepdim=True)
+    limit = _MAX_HIGHLIGHT * level * head_region(head, radiance.shape[-1])  # beside the face a bright background begins
+    shine = (seen.mean(1, keepdim=True) - level).clamp_min(0).minimum(limit)
+    lit = skin * (1 + shine / level), skin + shine
+    distance = torch.stack([(smooth - like.log()).abs().mean(1, keepdim=True) for like in lit]).amin(0)
     likely = 1 / (1 + (distance / 0.33) ** 6)
     likely = -dilate(-likely, max(radiance.shape[-1] // 128, 1))
     return likely + (1 - likely) * inner
@@ -100,15 +107,15 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
 
 @lru_cache(maxsize=8)
 def inner_face(head: HeadModel, size: int) -> Tensor:
-    """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from below the brows to the chin, and on the brows."""
+    """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from the brows to the chin."""
     region = head_region(head, size)[None]
     middle = ((masked_blur(region, torch.ones_like(region), size // 20) - 0.75) / 0.2).clamp(0, 1)
     table = atlas(head, size)
     position = table.scatter(table.gather(head.template[None]))  # (1, 3, U, U)
     brows = head.landmarks(head.template)[[*BROWS[0], *BROWS[1]]]
     near = torch.cdist(position[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
-    below = ((0.012 - position[:, 1:2]) / 0.01).clamp(0, 1)
-    return torch.maximum(middle * below, ((7e-3 - near) / 3e-3).clamp(0, 1))
+    below = ((0.022 - position[:, 1:2]) / 6e-3).clamp(0, 1)
+    return torch.maximum(middle * below, ((9e-3 - near) / 3e-3).clamp(0, 1))
 
 
 def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
