@@ -37,7 +37,7 @@ from .prior.head import HeadModel
 from .prior.lids import CLEARANCE, OVERLAP
 from .regions import STRONGEST
 from .render import HIDDEN_PARTS
-from .types import FacePrior
+from .types import FacePrior, Identity
 
 FORMAT = "dynamicface.preview.1"
 TEXTURE_SIZE, TEXTURE_QUALITY = 512, 90
@@ -73,7 +73,7 @@ def preview_file(prior: FacePrior, head: HeadModel, frame: int = 0, identity: bo
     }
     if identity:
         meta["identity"] = ["exaggerate", *MEASURES]
-        tensors |= _identity(prior.replace(background=None), head)
+        tensors |= _identity(prior.replace(identity=Identity(shape), background=None), head)
     return save({name: value.cpu().contiguous() for name, value in tensors.items()}, {"preview": json.dumps(meta)})
 
 
@@ -116,9 +116,9 @@ def _fixed(head: HeadModel) -> dict[str, Tensor]:
 
 def _identity(prior: FacePrior, head: HeadModel) -> dict[str, Tensor]:
     """What each identity dial at 1 does to the rest face and the eyeballs; `edit_identity` is linear in its dials."""
-    shape = prior.identity.shape.to(head.template)
+    shape = prior.identity.shape
     edits = [({}, 1.0), *(({name: 1.0}, 0.0) for name in MEASURES)]
-    moved = torch.stack([edit_identity(prior, head, measures, exaggerate).identity.shape.to(shape) for measures, exaggerate in edits])
+    moved = torch.stack([edit_identity(prior, head, measures, exaggerate).identity.shape for measures, exaggerate in edits])
     motion = torch.einsum("is,svc->ivc", moved - shape, head.shape_basis)
     scale = motion.abs().amax((1, 2)).clamp_min(1e-9) / _STEPS
     (centre, radius), (moved_centre, moved_radius) = head.eyes(shape), head.eyes(moved)

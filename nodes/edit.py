@@ -8,6 +8,7 @@ from ..dynamicface.conventions import ARKIT_NAMES
 from ..dynamicface.dials import DIALS, MEASURES
 from ..dynamicface.edit import edit_expression, edit_identity, edit_light, edit_pose
 from .host.models import head_model, to_graph_device, to_working_device
+from .host.preview import live_preview
 from .prior import PRIOR_OUT
 from .schema import Prior, advanced, schema, slider
 
@@ -63,7 +64,7 @@ class EditExpression(io.ComfyNode):
     def execute(cls, prior, intensity, **values) -> io.NodeOutput:
         dials = {name: value for name, value in values.items() if name in DIALS}
         channels = {name: value for name, value in values.items() if name in ARKIT_NAMES}
-        return io.NodeOutput(edit_expression(prior, dials, channels, intensity))
+        return io.NodeOutput(edit_expression(prior, dials, channels, intensity), ui=live_preview(prior))
 
 
 class EditPose(io.ComfyNode):
@@ -83,7 +84,7 @@ class EditPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, prior, yaw, pitch, roll) -> io.NodeOutput:
-        return io.NodeOutput(edit_pose(prior, yaw=yaw, pitch=pitch, roll=roll))
+        return io.NodeOutput(edit_pose(prior, yaw=yaw, pitch=pitch, roll=roll), ui=live_preview(prior))
 
 
 class EditIdentity(io.ComfyNode):
@@ -112,7 +113,7 @@ class EditIdentity(io.ComfyNode):
     @classmethod
     def execute(cls, prior, exaggerate, **measures) -> io.NodeOutput:
         edited = edit_identity(to_working_device(prior), head_model(), measures, exaggerate)
-        return io.NodeOutput(to_graph_device(edited))
+        return io.NodeOutput(to_graph_device(edited), ui=live_preview(prior, identity=True))
 
 
 class EditLight(io.ComfyNode):
@@ -147,4 +148,4 @@ class EditLight(io.ComfyNode):
     @classmethod
     def execute(cls, prior, strength, azimuth, elevation, warmth, exposure, turn) -> io.NodeOutput:
         edited = edit_light(prior, azimuth=azimuth, elevation=elevation, strength=strength, warmth=warmth, exposure=exposure, turn=turn)
-        return io.NodeOutput(edited)
+        return io.NodeOutput(edited, ui=live_preview(prior))

@@ -11,6 +11,7 @@ from ..dynamicface.skin import SwapLook
 from .edit import expression_dials, intensity_slider, pose_dials
 from .guides import OCCLUSION_TOOLTIP, composite, result_outputs
 from .host.models import head_model, person_matte, to_working_device
+from .host.preview import live_preview
 from .host.run import progress
 from .schema import advanced, schema, slider
 from .track import CHOICES, CHOOSE_TOOLTIP, INDEX_TOOLTIP, REFERENCE_TOOLTIP, find_track
@@ -53,8 +54,8 @@ class Expression(io.ComfyNode):
     @classmethod
     def execute(cls, images, intensity, yaw, pitch, roll, choose, index, reference=None, occlusion=None, **dials) -> io.NodeOutput:
         prior = fitted(images, choose=choose, index=index, reference=reference)
-        prior = edit_pose(edit_expression(prior, dials, intensity=intensity), yaw=yaw, pitch=pitch, roll=roll)
-        return io.NodeOutput(*composite(prior, occlusion))
+        edited = edit_pose(edit_expression(prior, dials, intensity=intensity), yaw=yaw, pitch=pitch, roll=roll)
+        return io.NodeOutput(*composite(edited, occlusion), ui=live_preview(prior))
 
 
 class Swap(io.ComfyNode):
