@@ -30,7 +30,7 @@ class TrainConfig:
     clip: float = 1.0  # norm of the gradient
     ema: float = 0.999
     precision: str = "bf16"  # bf16 or no
-    one_step: float = 0.5  # share of the samples that start from pure noise; the others anywhere
+    one_step: float = 0.85  # share of the samples that start from pure noise; the others anywhere
     drop: float = 0.1  # chance of each guider, and of the identity, to be left out of a sample
     reference_share: float = 0.9  # of the steps that see the reference
     frame: int = 160  # px: side at which the identity net judges

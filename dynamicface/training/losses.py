@@ -42,10 +42,11 @@ class LossWeights:
     matching: float = 0.0
     parts: float = 3.0  # how much more eyes, brows and mouth count than skin
     outside: float = 0.05  # how much the picture beside the mask counts
+    snr: float = 1.0  # the most a nearly clean picture counts (min-SNR); 1 = all alike
 
 
-def flow_weight(sigma: Tensor, ceiling: float = 5.0) -> Tensor:
-    """Min-SNR weight of an x-prediction at sigma (B,), kept at 1 or more: pure noise, where one-step sampling starts, counts fully."""
+def flow_weight(sigma: Tensor, ceiling: float) -> Tensor:
+    """Min-SNR weight (arXiv:2303.09556) of an x-prediction at sigma (B,), at least 1: pure noise, where sampling starts, counts fully."""
     return ((1 - sigma) / sigma.clamp_min(1e-3)).square().clamp(1, ceiling)
 
 
@@ -62,7 +63,7 @@ class Criterion(nn.Module):
     def forward(self, found: Tensor, batch: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
         """Weighted terms by name, each a number; their sum is the loss. All in float32."""
         w, found, target = self.weights, found.float(), batch["target"]
-        scale = flow_weight(sigma)[:, None, None, None]
+        scale = flow_weight(sigma, w.snr)[:, None, None, None]
         region = batch["mask"] + w.outside * (1 - batch["mask"])
         attention = scale * region * (1 + w.parts * parts_of(batch["expression"]))
         terms = {
