@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .apply import ApplyDynamicFace, LoadAdapter
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
+from .guiders import Guider, MixtureOfGuiders
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
 from .model import GenerateFace, LoadDynamicFace
 from .prior import ComposePrior, FitPrior
 from .qc import Compare, Gate, QCReport
 from .shortcuts import Expression, Swap
+from .streams import DetailStream, DualStreamFusion, IdentityStream
 from .track import TrackFaces
 
 NODES: tuple[type[io.ComfyNode], ...] = (
@@ -20,6 +23,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(Expression, Swap),
     *(QCReport, Compare, Gate),
     *(LoadDynamicFace, GenerateFace),
+    *(Guider, MixtureOfGuiders, IdentityStream, DetailStream, DualStreamFusion, LoadAdapter, ApplyDynamicFace),
 )
 
 

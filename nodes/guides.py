@@ -10,7 +10,7 @@ from ..dynamicface.pipeline import render_composite
 from ..dynamicface.render import render_prior
 from .host.models import head_model, to_graph_device, to_working_device
 from .host.run import preview, progress
-from .schema import Crop, Prior, advanced, schema, slider
+from .schema import Crop, Guides, Prior, advanced, schema, slider
 
 PRIOR_IN = "A fitted, composed or edited prior."
 FEATHER_TOOLTIP = (
@@ -112,6 +112,9 @@ class RenderGuides(io.ComfyNode):
                 io.Image.Output(
                     "pose", display_name="pose", tooltip="Where the head looks: an average head at rest, coloured by position."
                 ),
+                Guides.Output(
+                    "guides", display_name="guides", tooltip="All of these as one wire, for the Guider nodes and Apply DynamicFace."
+                ),
             ],
         )
 
@@ -120,7 +123,7 @@ class RenderGuides(io.ComfyNode):
         prior, occlusion = to_working_device((prior, per_frame(occlusion, len(prior))))
         guides = to_graph_device(render_guides(prior, head_model(), size=size, zoom=zoom, occlusion=occlusion))
         pictures = (guides.normal, guides.expression, guides.illumination, guides.background, guides.pose)
-        return io.NodeOutput(guides.composite, guides.mask, guides.crop, *pictures)
+        return io.NodeOutput(guides.composite, guides.mask, guides.crop, *pictures, guides)
 
 
 class RenderPrior(io.ComfyNode):

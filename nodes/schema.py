@@ -1,6 +1,8 @@
 """The vocabulary every node's schema is written in. One place knows what older ComfyUI versions lack (see comfyui range in README).
 
-Socket types are plain library objects: DYNAMICFACE_TRACK is a FaceTrack, DYNAMICFACE_PRIOR a FacePrior, DYNAMICFACE_CROP a FaceCrop.
+Socket types are plain library objects: DYNAMICFACE_TRACK is a FaceTrack, DYNAMICFACE_PRIOR a FacePrior, DYNAMICFACE_CROP a FaceCrop,
+DYNAMICFACE_GUIDES a Guides, DYNAMICFACE_GUIDANCE and DYNAMICFACE_ADAPTER tuples (chains) of Guidance and Adapter, DYNAMICFACE_MIXTURE,
+_IDENTITY, _DETAIL and _FUSION the values of dynamicface/streams.py.
 DYNAMICFACE_QUALITY is a QualityReport.
 FACE_LANDMARKS is ComfyUI core's own dictionary (from 0.22 on), accepted and emitted so that core's MediaPipe nodes plug in.
 """
@@ -14,6 +16,13 @@ CATEGORY = "DynamicFace"
 Track = io.Custom("DYNAMICFACE_TRACK")
 Prior = io.Custom("DYNAMICFACE_PRIOR")
 Crop = io.Custom("DYNAMICFACE_CROP")
+Guides = io.Custom("DYNAMICFACE_GUIDES")
+Guidance = io.Custom("DYNAMICFACE_GUIDANCE")
+Mixture = io.Custom("DYNAMICFACE_MIXTURE")
+Identity = io.Custom("DYNAMICFACE_IDENTITY")
+Detail = io.Custom("DYNAMICFACE_DETAIL")
+Fusion = io.Custom("DYNAMICFACE_FUSION")
+Adapter = io.Custom("DYNAMICFACE_ADAPTER")
 Quality = io.Custom("DYNAMICFACE_QUALITY")
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 
