@@ -228,12 +228,86 @@ def guides_for_any_controlnet(g: Graph) -> None:
     g.add("PreviewImage", "Mask", images=(mask, "IMAGE"))
 
 
+def generate_an_expression(g: Graph) -> None:
+    g.note(
+        "## Generate an expression\nAs *edit an expression*, and DynamicFace's own generator repairs what the warp cannot know: seams, "
+        "mouth, lids, shading. It works on a 256 px crop; **Paste Back** adds only the difference to the composite, so the plate's own "
+        "detail stays.\n\nThe sampler is ComfyUI's: cfg 1, one or two steps. The node *Generate Face* does all of this at once."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
+    g.column()
+    composite = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    _generated(g, edited, prior, composite, "expression_generated")
+
+
+def swap_with_the_generator(g: Graph) -> None:
+    g.note(
+        "## Swap with the generator\nThe whole method as a graph: the composed prior's **guides** act together through the **Mixture of "
+        "Guiders**; **Identity Stream** and **Detail Stream** read the source person; **Dual-Stream Fusion** shares the work between "
+        "them; a stock sampler generates; **Paste Back** puts the difference into the plate.\n\nUse it with the consent of the people shown.",
+        height=260,
+    )
+    source = g.add("LoadImage", "Source: this person", values=A)
+    target = g.add("LoadImage", "Target: in this picture", values=B)
+    g.column()
+    who = _fitted(g, source, "source")
+    where = _fitted(g, target, "target")
+    g.column()
+    composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
+    composite = g.add("DynamicFace_Composite", prior=(composed, "prior"))
+    _generated(g, composed, who, composite, "swap_generated", mixture=True)
+
+
+def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, mixture: bool = False) -> None:
+    """From a composed prior to the saved picture through the embedded generator and a stock sampler."""
+    guides = g.add("DynamicFace_RenderGuides", prior=(prior, "prior"), values={"size": 256, "zoom": 1.3})
+    streams = {}
+    g.column()
+    if mixture:
+        chain = {}
+        for attribute in ("normal", "expression", "pose", "illumination", "background"):
+            guider = g.add(
+                "DynamicFace_Guider",
+                f"{attribute.capitalize()} Guider",
+                guides=(guides, "guides"),
+                values={"attribute": attribute},
+                **chain,
+            )
+            chain = {"previous": (guider, "guiders")}
+        g.column()
+        streams["mixture"] = (g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"]), "mixture")
+        streams["fusion"] = (g.add("DynamicFace_DualStreamFusion"), "fusion")
+    streams["identity"] = (g.add("DynamicFace_IdentityStream", source=(source, "prior")), "identity")
+    streams["detail"] = (g.add("DynamicFace_DetailStream", source=(source, "prior")), "detail")
+    g.column()
+    model = g.add("DynamicFace_LoadDynamicFace")
+    empty = {"positive": (model, "empty"), "negative": (model, "empty")}
+    applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
+    g.column()
+    conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
+    values = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
+    crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
+    g.column()
+    inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
+    pasted = g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
+    g.column()
+    g.add("SaveImage", "Generated", images=(pasted, "image"), values={"filename_prefix": f"DynamicFace/{name}"})
+    g.add("PreviewImage", "Without the generator", images=(composite, "image"))
+
+
 BUILDERS: tuple[Callable[[Graph], None], ...] = (
     edit_an_expression,
     swap_a_face,
     relight,
     compose_five_factors,
     guides_for_any_controlnet,
+    generate_an_expression,
+    swap_with_the_generator,
 )
 
 
