@@ -248,7 +248,8 @@ def swap_with_the_generator(g: Graph) -> None:
     g.note(
         "## Swap with the generator\nThe whole method as a graph: the composed prior's **guides** act together through the **Mixture of "
         "Guiders**; **Identity Stream** and **Detail Stream** read the source person; **Dual-Stream Fusion** shares the work between "
-        "them; a stock sampler generates; **Paste Back** puts the difference into the plate.\n\nUse it with the consent of the people shown.",
+        "them; a stock sampler generates; **Paste Back** puts the difference into the plate.\n\n"
+        "Use it with the consent of the people shown.",
         height=260,
     )
     source = g.add("LoadImage", "Source: this person", values=A)
@@ -270,13 +271,8 @@ def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, 
     if mixture:
         chain = {}
         for attribute in ("normal", "expression", "pose", "illumination", "background"):
-            guider = g.add(
-                "DynamicFace_Guider",
-                f"{attribute.capitalize()} Guider",
-                guides=(guides, "guides"),
-                values={"attribute": attribute},
-                **chain,
-            )
+            wires = {"guides": (guides, "guides"), **chain}
+            guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
             chain = {"previous": (guider, "guiders")}
         g.column()
         streams["mixture"] = (g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"]), "mixture")
