@@ -5,16 +5,20 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply import ApplyDynamicFace, LoadAdapter
+from .curves import DriveFromPrior, ExportARKit, ExpressionCurves, ImportARKit
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
+from .export import ExportFace, Provenance, RenderPasses
 from .guiders import Guider, MixtureOfGuiders
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
 from .model import GenerateFace, LoadDynamicFace
+from .presets import ExpressionLibrary, ExpressionPreset, SavePreset
 from .prior import ComposePrior, FitPrior
 from .qc import Compare, Gate, QCReport
 from .shortcuts import Expression, Swap
 from .streams import DetailStream, DualStreamFusion, IdentityStream
 from .track import TrackFaces
+from .tvo import FusionTVO, FusionTVOSampling, SharedNoise
 
 NODES: tuple[type[io.ComfyNode], ...] = (
     *(TrackFaces, FitPrior, ComposePrior),
@@ -24,6 +28,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(QCReport, Compare, Gate),
     *(LoadDynamicFace, GenerateFace),
     *(Guider, MixtureOfGuiders, IdentityStream, DetailStream, DualStreamFusion, LoadAdapter, ApplyDynamicFace),
+    *(FusionTVO, FusionTVOSampling, SharedNoise),
+    *(ExpressionPreset, SavePreset, ExpressionLibrary),
+    *(ExpressionCurves, DriveFromPrior, ImportARKit, ExportARKit),
+    *(ExportFace, RenderPasses, Provenance),
 )
 
 

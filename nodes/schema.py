@@ -3,6 +3,7 @@
 Socket types are plain library objects: DYNAMICFACE_TRACK is a FaceTrack, DYNAMICFACE_PRIOR a FacePrior, DYNAMICFACE_CROP a FaceCrop,
 DYNAMICFACE_GUIDES a Guides, DYNAMICFACE_GUIDANCE and DYNAMICFACE_ADAPTER tuples (chains) of Guidance and Adapter, DYNAMICFACE_MIXTURE,
 _IDENTITY, _DETAIL and _FUSION the values of dynamicface/streams.py.
+DYNAMICFACE_PERFORMANCE is a Performance. CURVE is core's curve (from 0.15.1 on).
 DYNAMICFACE_QUALITY is a QualityReport.
 FACE_LANDMARKS is ComfyUI core's own dictionary (from 0.22 on), accepted and emitted so that core's MediaPipe nodes plug in.
 """
@@ -25,6 +26,8 @@ Fusion = io.Custom("DYNAMICFACE_FUSION")
 Adapter = io.Custom("DYNAMICFACE_ADAPTER")
 Quality = io.Custom("DYNAMICFACE_QUALITY")
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
+Performance = io.Custom("DYNAMICFACE_PERFORMANCE")
+CoreCurve = io.Custom("CURVE")
 
 
 def schema(name: str, display_name: str, description: str, *, subcategory: str = "", **fields) -> io.Schema:

@@ -126,10 +126,12 @@ def test_blending_ends_at_both_presets(fitted):
 
 def test_an_expression_is_kept_and_given_back(fitted, tmp_path):
     posed = apply_preset(fitted, Preset("look", {"jawOpen": 0.3}, (8.0, -4.0)))
-    save_preset(preset_of(posed, "look"), tmp_path / "look.json")
+    save_preset(preset_of(posed, "look", gaze=True), tmp_path / "look.json")
     again = apply_preset(fitted, load_preset(tmp_path / "look.json"))
     torch.testing.assert_close(again.expression, posed.expression, atol=5e-3, rtol=0)
     torch.testing.assert_close(again.gaze, posed.gaze, atol=2e-4, rtol=0)
+    plain = preset_of(posed, "plain")
+    assert plain.gaze is None and not any(name.startswith("eyeLook") for name in plain.channels)
     with pytest.raises(DynamicFaceError, match="There is no frame 1; this prior has 1"):
         preset_of(posed, "a", frame=1)
 

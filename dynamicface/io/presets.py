@@ -125,13 +125,17 @@ def apply_preset(
     return move_expression(prior, expression, gaze, amount=intensity, regions=regions, add=add)
 
 
-def preset_of(prior: FacePrior, name: str, *, frame: int = 0, author: str = "", note: str = "") -> Preset:
-    """The expression and gaze of one frame, to keep. Raises DynamicFaceError where there is no such frame."""
+def preset_of(prior: FacePrior, name: str, *, frame: int = 0, gaze: bool = False, author: str = "", note: str = "") -> Preset:
+    """The expression of one frame, to keep; with `gaze` also where the eyes look (their mean) and the lids that follow.
+
+    Raises DynamicFaceError where there is no such frame.
+    """
     if not 0 <= frame < len(prior):
         raise DynamicFaceError(f"There is no frame {frame}; this prior has {len(prior)}, counted from 0.")
-    values = prior.expression[frame].tolist()
+    values = enumerate(prior.expression[frame].tolist())
+    channels = {ARKIT_NAMES[k]: value for k, value in values if value > _LEAST and (gaze or k not in _LOOK)}
     yaw, pitch = (math.degrees(angle) for angle in prior.gaze[frame].mean(0).tolist())
-    return Preset(name, {n: v for n, v in zip(ARKIT_NAMES, values, strict=True) if v > _LEAST}, (yaw, pitch), "own", author, note)
+    return Preset(name, channels, (yaw, pitch) if gaze else None, "own", author, note)
 
 
 def _channels(values: object, path: Path) -> dict[str, float]:
