@@ -65,8 +65,26 @@ def apply(
     return model
 
 
-def _segment_handler(dials: SamplingDials) -> IndexListContextHandler:
-    """Core's context windows along the batch of frames, cut and weighed as in segments.py."""
+class _Segments(IndexListContextHandler):
+    """Core's context windows where frames are the batch, which early versions of it handle only in part."""
+
+    def set_step(self, timestep: Tensor, model_options: dict) -> None:
+        """Segments are the same at every step, and samplers ask between steps, too: nothing to find out."""
+
+    def get_resized_cond(self, cond_in, x_in, window, device=None):
+        """Conditioning of one segment: what a model prepared frame by frame is cut to the segment's frames."""
+        resized, frames = super().get_resized_cond(cond_in, x_in, window, device), x_in.shape[0]
+        for entry in resized or ():
+            prepared = entry.get("model_conds", {})
+            for name, value in prepared.items():
+                cond = getattr(value, "cond", None)
+                if isinstance(cond, Tensor) and cond.dim() > 0 and cond.shape[0] == frames:
+                    prepared[name] = value._copy_with(window.get_tensor(cond, device, dim=0))
+        return resized
+
+
+def _segment_handler(dials: SamplingDials) -> _Segments:
+    """Context windows cut and weighed as in segments.py."""
 
     def schedule(frames: int, handler, model_options) -> list[list[int]]:
         cut = segments(frames, dials.length, dials.overlap)
@@ -75,7 +93,7 @@ def _segment_handler(dials: SamplingDials) -> IndexListContextHandler:
     def weights(length: int, *, idxs: list[int], **_) -> list[float]:
         return segment_weights(idxs, dials.overlap)
 
-    return IndexListContextHandler(
+    return _Segments(
         ContextSchedule(_KEY, schedule), ContextFuseMethod(_KEY, weights), context_length=dials.length, context_overlap=dials.overlap, dim=0
     )
 
