@@ -12,15 +12,11 @@ function fold(node, widget) {
 
 app.registerExtension({
   name: "dynamicface.AdvancedInputs",
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!nodeData.name.startsWith("DynamicFace_")) return;
-    const created = nodeType.prototype.onNodeCreated;
-    nodeType.prototype.onNodeCreated = function () {
-      created?.apply(this, arguments);
-      const folded = (this.widgets ?? []).filter((widget) => widget.options?.advanced);
-      if (!folded.length) return;
-      folded.forEach((widget) => fold(this, widget));
-      this.setSize(this.computeSize());
-    };
+  nodeCreated(node) {
+    if (!node.comfyClass?.startsWith("DynamicFace_")) return;
+    const folded = (node.widgets ?? []).filter((widget) => widget.options?.advanced);
+    if (!folded.length) return;
+    folded.forEach((widget) => fold(node, widget));
+    node.setSize(node.computeSize());
   },
 });

@@ -6,7 +6,7 @@ const TURN = 0.008; // radians a pixel of drag
 const STEEPEST = 1.2; // radians of pitch
 
 const STYLE = {
-  root: "display:flex;flex-direction:column;width:100%;height:100%;min-height:160px;box-sizing:border-box;gap:4px;overflow:hidden",
+  root: "display:flex;flex-direction:column;width:100%;height:100%;min-height:240px;box-sizing:border-box;gap:4px;overflow:hidden",
   stage: "position:relative;flex:1;min-height:0;background:#3c3c3c;border-radius:6px;overflow:hidden",
   canvas: "position:absolute;inset:0;width:100%;height:100%;cursor:grab;touch-action:none",
   message:
