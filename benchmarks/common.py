@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dynamicface import FacePipeline, FacePrior, NoFaceError
+from dynamicface import DynamicFaceError, FacePipeline, FacePrior, NoFaceError
 from dynamicface.io.pictures import read_image
 
 log = logging.getLogger("benchmarks")
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+MEDIA = Path(__file__).parents[1] / ".cache" / "media"  # what `dev.py setup` unpacks from registry packages
+PHOTOGRAPHS = ("astronaut.png", "single_face.jpg", "smile.jpg", "frown.jpg", "surprise.jpg", "three_quarter.jpg")
+CLIPS = ("single_face.mp4", "speech.mp4")
 SEED = 20
 
 
@@ -69,10 +73,21 @@ class Report:
     name: str
     tables: list[Table] = field(default_factory=list)
     skipped: str = ""
+    module: str = ""  # python -m benchmarks.<module> prints this report alone
+    seconds: float = 0.0
+
+    @property
+    def command(self) -> str:
+        return f"python -m benchmarks.{self.module}"
+
+    @property
+    def figures(self) -> list[Figure]:
+        return [figure for table in self.tables for figure in table.figures]
 
     def markdown(self) -> str:
-        body = [f"Skipped: {self.skipped}"] if self.skipped else [table.markdown() for table in self.tables]
-        return "\n\n".join([f"## {self.name}", *body]) + "\n"
+        body = [f"Not measured: {self.skipped}"] if self.skipped else [table.markdown() for table in self.tables]
+        how = [f"`{self.command}`, {self.seconds:.0f} s"] if self.module and self.tables else []
+        return "\n\n".join([f"## {self.name}", *how, *body]) + "\n"
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,26 @@ class Data:
     def faces(self, limit: int | None = None) -> list[Path]:
         """Portraits, evenly spread over the set."""
         return spread(sorted(self._folder("faces256").glob("*.jpg")), limit)
+
+    def portraits(self, limit: int | None = None) -> list[Path]:
+        """Studio and street photographs in turn where the folder has them, otherwise the photographs out of registry packages."""
+        if (self.root / "london").is_dir() and (self.root / "faces256").is_dir():
+            half = None if limit is None else (limit + 1) // 2
+            studio, street = [neutral for neutral, _ in self.london(half)], self.faces(half)
+            return [path for pair in zip(studio, street, strict=False) for path in pair][:limit]
+        found = [MEDIA / name for name in PHOTOGRAPHS if (MEDIA / name).is_file()]
+        if not found:
+            raise SkippedError(f"There are no photographs in {self.root} nor in {MEDIA}. Run `python dev.py setup`, or pass --data DIR.")
+        return spread(found, limit)
+
+    def clips(self, limit: int | None = None) -> list[Path]:
+        """Clips of one talking person each, otherwise those out of registry packages."""
+        folder = self.root / "clips"
+        own = sorted(folder.glob("*.mpg")) if folder.is_dir() else []
+        found = own or [MEDIA / name for name in CLIPS if (MEDIA / name).is_file()]
+        if not found:
+            raise SkippedError(f"There are no clips in {folder} nor in {MEDIA}. Run `python dev.py setup`, or pass --data DIR.")
+        return spread(found, limit)
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
@@ -122,11 +157,12 @@ def spread(items: Sequence, count: int | None) -> list:
 
 
 def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Report:
-    """One measurement as a report; missing data or tools become its reason."""
+    """One measurement as a report; missing data, tools or weights become its reason."""
+    started, module = time.perf_counter(), measure.__module__.rpartition(".")[2]
     try:
-        return Report(name, measure(pipe, options))
-    except SkippedError as reason:
-        return Report(name, skipped=str(reason))
+        return Report(name, measure(pipe, options), module=module, seconds=time.perf_counter() - started)
+    except (SkippedError, DynamicFaceError) as reason:
+        return Report(name, skipped=str(reason), module=module)
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from dynamicface.images import invert, transform
 from dynamicface.prior.estimate import default_focal, landmark_offset
 
 from . import peers
-from .common import Options, SkippedError, Table, command, fit_photo, load, log
+from .common import Figure, Options, SkippedError, Table, command, fit_photo, load, log
 from .faces import (
     FOREHEAD,
     LIDS,
@@ -65,6 +65,12 @@ def smiles(pipe: FacePipeline, options: Options, judge: Judge) -> Table:
             found[name].append(comparison(picture, matrix))
         log.info("smile %d: %s", number + 1, neutral.name)
     rows = [(name, *(np.nanmean(column) for column in zip(*values, strict=True))) for name, values in found.items()]
+    ours = dict(zip(METRICS, next(row[1:] for row in rows if row[0] == "DynamicFace"), strict=True))
+    data = f"neutral to smile, {len(found['DynamicFace'])} people"
+    figures = (
+        Figure("expression.mouth_ssim", float(ours["mouth SSIM"]), "", "higher", data),
+        Figure("expression.coefficients", float(ours["coefficient RMS"]), "RMS", "lower", data),
+    )
     return Table(
         f"Neutral photograph given the smile's coefficients, against the real smile; means of {len(next(iter(found.values())))} people",
         ("", *METRICS),
@@ -73,6 +79,7 @@ def smiles(pipe: FacePipeline, options: Options, judge: Judge) -> Table:
         "net's embedding; judge: dlib. Coefficients and landmarks are tracked and fitted again on the result with the identity held; "
         "lips, lids: mean distance to the real smile's landmarks in % of the outer-eye distance. With offsets: the smile's landmark "
         "residuals travel along, as when its prior is connected as the expression.",
+        figures,
     )
 
 
@@ -156,10 +163,15 @@ def dial(pipe: FacePipeline, options: Options, judge: Judge) -> list[Table]:
         ("faces identical to the bit with all dials at 0", sum(neutral), len(neutral)),
     ]
     note = f"Not measured: {', '.join(lost)}." if lost else ""
+    data = f"smile 0 to 0.8, {len(rows)} faces"
+    figures = (
+        Figure("expression.dial_rank", statistics.median(ranks), "", "higher", data),
+        Figure("expression.judge_cosine", statistics.median(likeness), "", "higher", data),
+        Figure("expression.pose_by_flow", statistics.median(flow_turn), "degrees", "lower", data),
+    )
+    title = f"Smile dial 0 to 0.8 in nine steps, {len(rows)} faces, re-tracked from scratch"
     return [
-        Table(
-            f"Smile dial 0 to 0.8 in nine steps, {len(rows)} faces, re-tracked from scratch", ("", "value", "of / extreme"), summary, note
-        ),
+        Table(title, ("", "value", "of / extreme"), summary, note, figures),
         Table(
             "The five least monotone faces",
             (

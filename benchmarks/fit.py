@@ -16,7 +16,7 @@ from dynamicface.prior.camera import euler_from_rotation
 from dynamicface.prior.fit import MESH
 from dynamicface.prior.texture import head_region
 
-from .common import Options, Table, command, load, log
+from .common import Figure, Options, Table, command, load, log
 from .faces import LIDS, LIPS, OVAL, outer_eyes, retrack, rms
 
 FRONTAL = 30.0  # degrees of yaw up to which a face is near-frontal
@@ -80,7 +80,12 @@ def reprojection(sets: dict[str, list[Fitted | None]]) -> list[Table]:
     note = (
         "Mean distance of 468 landmarks over the distance of the outer eye corners, fitted head without landmark offsets. Shape: sigma 1."
     )
-    tables = [Table("Landmark reprojection of the fit", columns, rows, note)]
+    figures = tuple(
+        Figure(f"fit.reprojection_{name}", median, "% of the eye distance", "lower", f"{name}, {photos} photos")
+        for name, which, photos, median, *_ in rows
+        if which == "all"
+    )
+    tables = [Table("Landmark reprojection of the fit", columns, rows, note, figures)]
     if failures:
         columns = ("set", "photo", "error %", "yaw", "pitch", "near-frontal", "presence", "eyes apart, px", "worst region", "its error %")
         tables.append(Table(f"Fits above {FAILED:g} %", columns, sorted(failures, key=lambda row: (not row[5], -row[2]))))

@@ -18,7 +18,7 @@ from dynamicface.images import sample_crops
 from dynamicface.prior.estimate import select_frames
 from dynamicface.render import render_prior
 
-from .common import Options, Table, command
+from .common import Figure, Options, Table, command
 
 HEIGHT, WIDTH = 1080, 1920
 FRAMES = 40
@@ -71,11 +71,16 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         f"Clip of {frames} frames, {WIDTH} x {HEIGHT}; smile 0.8. Processor: all cores together. "
         "Once per clip: identity, texture and the first detection."
     )
+    data = f"{frames} frames of 1080p, one face"
+    figures = [Figure(f"speed.{name.split()[0]}", float(value[0]), "ms", "lower", data) for name, value in stages.items()]
+    figures += [
+        Figure("speed.frames_per_second", 1e3 / float(whole[0]), "frames/s", "higher", data),
+        Figure("speed.peak_memory", peak_memory(options.device), "MB", "lower", data),
+    ]
+    columns = ("stage", "ms per frame", "processor ms per frame", "ms once per clip")
     return [
-        Table(
-            "Milliseconds per frame by stage, median", ("stage", "ms per frame", "processor ms per frame", "ms once per clip"), rows, note
-        ),
-        Table("Whole path", ("", "value"), summary),
+        Table("Milliseconds per frame by stage, median", columns, rows, note),
+        Table("Whole path", ("", "value"), summary, figures=tuple(figures)),
     ]
 
 

@@ -17,7 +17,7 @@ from dynamicface.images import invert, sample_crops
 from dynamicface.prior.camera import euler_from_rotation
 
 from . import peers
-from .common import SEED, Options, Table, command, load, log, spread
+from .common import SEED, Figure, Options, Table, command, load, log, spread
 from .faces import LIDS, LIPS, chain, degrees_between, in_plate, landmark_error, openings, refit, retrack, rms
 from .judge import Judge, distance
 
@@ -140,11 +140,20 @@ def compare(album: Album, title: str, pairs: list[tuple[Path, Path]], gallery: d
             "tracked and fitted again on the result with the source's shape and compared to the target's fit. Openings: mouth and eyes, "
             "height over width. Lips, lids: mean distance of each outline from the target's, centred, % of the outer-eye distance (two "
             "people differ here even with one expression). No swap: the target itself, fitted with the source's shape.",
+            _figures(title, rows, len(known)),
         )
     ]
     if wrong:
         tables.append(Table(f"Taken for somebody else, {title}", ("pair", "nearest", "to source", "to target"), wrong))
     return tables
+
+
+def _figures(title: str, rows: list[tuple], people: int) -> tuple[Figure, ...]:
+    """What must not get worse."""
+    ours = dict(zip(COLUMNS, next(row for row in rows if row[0] == "DynamicFace"), strict=True))
+    end, data = "" if title == "london" else "_wild", f"{title}, {ours['pairs']} pairs, gallery of {people}"
+    kept = (("id_error", "ID-Error %", "%"), ("to_source", "to source", "distance"), ("expression", "coefficient RMS", "RMS"))
+    return tuple(Figure(f"swap.{key}{end}", float(ours[column]), unit, "lower", data) for key, column, unit in kept)
 
 
 def swapped(pipe: FacePipeline, who: Person, where: Person) -> dict[str, tuple[Tensor, Tensor]]:

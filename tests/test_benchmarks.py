@@ -15,5 +15,6 @@ def test_without_pictures_a_measurement_is_skipped_with_its_reason(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     reason = f"There is no folder london in {tmp_path / 'nowhere'}. Pass the measurement pictures with --data DIR."
-    assert f"Skipped: {reason}" in done.stdout
-    assert json.loads((tmp_path / "report.json").read_text())["reports"] == [{"name": "Fit", "tables": [], "skipped": reason}]
+    assert f"Not measured: {reason}" in done.stdout
+    (report,) = json.loads((tmp_path / "report.json").read_text())["reports"]
+    assert report["name"] == "Fit" and report["tables"] == [] and report["skipped"] == reason
