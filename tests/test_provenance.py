@@ -77,3 +77,90 @@ def test_a_record_too_long_for_jpeg_is_a_sentence(tmp_path, picture):
     write_image(tmp_path / "a.jpg", picture)
     with pytest.raises(DynamicFaceError, match="Save as PNG"):
         embed_record((tmp_path / "a.jpg").read_bytes(), Provenance("edit", consent="x" * 70_000))
+
+
+# --- Content Credentials --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    """A certificate chain and private key of a studio that exists for this test only."""
+    pytest.importorskip("c2pa", reason="needs c2pa-python")
+    x509 = pytest.importorskip("cryptography.x509")
+    from datetime import datetime, timedelta, timezone
+
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    def name(text):
+        return x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Test"), x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    def certificate(subject, key, issuer, issuer_key, authority):
+        usage = dict.fromkeys(
+            ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"), False
+        )
+        usage |= {"digital_signature": not authority, "key_cert_sign": authority, "crl_sign": authority}
+        now = datetime.now(timezone.utc)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(subject))
+            .issuer_name(name(issuer))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=30))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.KeyUsage(**usage), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        )
+        if not authority:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+        return builder.sign(issuer_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    root, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    folder = tmp_path_factory.mktemp("studio")
+    (folder / "chain.pem").write_bytes(certificate("Studio", own, "Root", root, False) + certificate("Root", root, "Root", root, True))
+    private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(own.private_bytes(*private))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_signed_picture_keeps_its_pixels_and_its_credentials(tmp_path, picture, studio, name):
+    import c2pa
+
+    from dynamicface.io.c2pa import ASSERTION, sign_picture
+
+    path = tmp_path / name
+    write_image(path, picture)
+    before, record = read_image(path), Provenance("edit", generated=True, consent="hers")
+    sign_picture(path, record, studio / "chain.pem", studio / "key.pem")
+    assert torch.equal(read_image(path), before) and [file.name for file in tmp_path.iterdir()] == [name]
+    with c2pa.Reader(path) as reader:
+        store = json.loads(reader.json())
+    manifest = store["manifests"][store["active_manifest"]]
+    data = {assertion["label"]: assertion["data"] for assertion in manifest["assertions"]}
+    assert data[ASSERTION]["consent"] == "hers" and manifest["signature_info"]["issuer"] == "Test"
+    assert data["c2pa.actions.v2"]["actions"][0]["digitalSourceType"].endswith("compositeWithTrainedAlgorithmicMedia")
+    problems = {status["code"] for status in store.get("validation_status", [])}
+    assert problems <= {"signingCredential.untrusted"}, "sound, by a signer nobody trusts"
+
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1
+    path.write_bytes(content)
+    with c2pa.Reader(path) as reader:
+        problems = {status["code"] for status in json.loads(reader.json()).get("validation_status", [])}
+    assert "assertion.dataHash.mismatch" in problems
+
+
+def test_unfit_certificates_are_sentences(tmp_path, picture, studio):
+    from dynamicface.io.c2pa import sign_picture
+
+    path = tmp_path / "a.png"
+    write_image(path, picture)
+    before = path.read_bytes()
+    for certificate, key in ((studio / "none.pem", studio / "key.pem"), (studio / "key.pem", studio / "chain.pem")):
+        with pytest.raises(DynamicFaceError, match="could not be signed"):
+            sign_picture(path, Provenance("edit"), certificate, key)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.png"]

@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -98,15 +98,18 @@ def hash_graph(graph: object) -> str:
     return hashlib.sha256(json.dumps(graph, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
 
 
-def record_provenance(provenance: Provenance, paths: Sequence[str | Path]) -> Path:
+def record_provenance(provenance: Provenance, paths: Sequence[str | Path], sign: Callable[[Path], None] | None = None) -> Path:
     """Write the record into each PNG or JPEG, and one sidecar for all beside the first: `first file.provenance.json`.
 
-    The sidecar also holds the files' hashes as they are then. Returns it. Raises DynamicFaceError where a picture is no longer one.
+    sign: called with each file once the record is in it. The sidecar holds the files' hashes as they are then. Returns it.
+    Raises DynamicFaceError where a picture is no longer one.
     """
     paths = [Path(path) for path in paths]
     for path in paths:
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
             path.write_bytes(embed_record(path.read_bytes(), provenance, path))
+        if sign is not None:
+            sign(path)
     results = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
     sidecar = paths[0].with_name(f"{paths[0].name}.provenance.json")
     write_json(sidecar, provenance.document() | {"results": results})
