@@ -1,0 +1,88 @@
+"""The pack in ComfyUI's own frontend, in headless Chromium: templates, live preview, queue, Nodes 2.0, Chinese.
+
+Needs Node.js, Chromium and playwright-core, which `dev.py` does not install; without them these tests are skipped:
+    apt-get install chromium nodejs npm && npm install --prefix .cache playwright-core
+Screenshots go to the folder DYNAMICFACE_SCREENSHOTS names, else to pytest's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from comfy_server import BASE, CACHE, ROOT, ComfyServer
+from photographs import missing_media, write_photographs
+from ui_workflow import to_api
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+MODULES = os.pathsep.join(filter(None, [str(CACHE / "node_modules"), os.environ.get("NODE_PATH")]))
+
+
+def _needed() -> tuple[str, str]:
+    """Paths of node and chromium; skips with what is missing."""
+    node, chromium = shutil.which("node"), shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if node is None or chromium is None:
+        pytest.skip("browser tests need Node.js and Chromium: apt-get install chromium nodejs npm")
+    look = [node, "-e", "require.resolve('playwright-core')"]
+    if subprocess.run(look, capture_output=True, env=os.environ | {"NODE_PATH": MODULES}).returncode:
+        pytest.skip("browser tests need playwright-core: npm install --prefix .cache playwright-core")
+    if not (CACHE / "comfyui" / "main.py").is_file() or missing_media():
+        pytest.skip("browser tests need ComfyUI and the photographs in .cache: python dev.py setup")
+    return node, chromium
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory) -> dict:
+    """What one visit of the browser saw, and the prompts this repository's own converter makes."""
+    node, chromium = _needed()
+    folder = Path(os.environ.get("DYNAMICFACE_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_photographs(BASE / "input")
+    workflows = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in WORKFLOWS}
+    job = tmp_path_factory.mktemp("browser") / "job.json"
+    with ComfyServer() as server:
+        info = server.get("/object_info")
+        task = {"address": server.address, "chromium": chromium, "folder": str(folder), "workflows": workflows}
+        job.write_text(json.dumps(task | {"edit": "edit_an_expression"}))
+        command = [node, str(Path(__file__).with_name("browser.cjs")), str(job)]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NODE_PATH": MODULES}, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout) | {"expected": {name: to_api(workflow, info) for name, workflow in workflows.items()}}
+
+
+def _essence(prompt: dict) -> dict:
+    return {node: (entry["class_type"], entry["inputs"]) for node, entry in prompt.items()}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+def test_template_opens_without_warnings(seen, name):
+    """No dialog, no toast, nothing in the console; stored and reopened it gives the same prompt, and so does our converter."""
+    opened = seen["workflows"][name]
+    assert not opened["popups"] and not opened["messages"]
+    assert opened["first"] == opened["second"]
+    assert _essence(opened["first"]) == _essence(seen["expected"][name])
+
+
+def test_preview_follows_the_mouse(seen):
+    """Dragging a dial moves the face without a run; the buttons and the orbit do what they say; a run makes a new picture."""
+    preview = seen["preview"]
+    assert preview["dragged"] < -0.8 and preview["followsDial"] > 0.005
+    assert preview["before"] > 0.005 and preview["backAgain"] == 0
+    assert preview["wireframe"] > 0.02 and preview["orbit"] > 0.02 and preview["front"] == 0
+    assert preview["reset"] == 0 and preview["laugh"] > 0.7
+    assert preview["newPicture"]
+
+
+def test_nodes_2_and_chinese(seen):
+    assert seen["nodes2"]["followsDial"] > 0.005
+    assert "微笑" in seen["nodes2"]["text"]
+
+
+def test_nothing_comes_from_elsewhere(seen):
+    """What our files load comes from ComfyUI itself; the frontend's own calls home are blocked or none of ours."""
+    assert not [url for url in seen["outside"] if "comfy.org" not in url]
+    assert not seen["messages"]
