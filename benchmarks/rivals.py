@@ -87,9 +87,9 @@ def swaps(pipe: FacePipeline, options: Options) -> Table:
     columns = ("method", "pairs", "ID-Error %", "to source", "to target", "expression RMS", "lips, lids %", "pose, degrees")
     note = (
         f"Gallery of {len(people)} people, independent judge (dlib). Distances of the judge: means, below 0.6 is the same person. "
-        "Expression and pose: found and fitted anew, against the target's. Face-feature Fréchet distance to the source photographs: the product's "
-        "identity net, no FID; with so few pictures it only ranks methods within this table. FID: with the user's Inception file. "
-        "Milliseconds: our swap alone, and the rivals' whole work, on faces already tracked (and, ours, fitted)."
+        "Expression and pose: found and fitted anew, against the target's. Face-feature Fréchet distance to the source photographs: the "
+        "product's identity net, no FID; with so few pictures it only ranks methods within this table. FID: with the user's Inception "
+        "file. Milliseconds: our swap alone, and the others' whole work, on faces already tracked (and, ours, fitted)."
     )
     data = f"{len(pairs)} pairs, {len(people)} people"
     figures = [Figure("rivals.id_error", rows[0][2], "%", "lower", data)]
