@@ -26,6 +26,7 @@ MEDIA = Path(__file__).parents[1] / ".cache" / "media"  # what `dev.py setup` un
 PHOTOGRAPHS = ("astronaut.png", "single_face.jpg", "smile.jpg", "frown.jpg", "surprise.jpg", "three_quarter.jpg")
 CLIPS = ("single_face.mp4", "speech.mp4")
 SEED = 20
+QUICK_PEOPLE = 10
 
 
 class SkippedError(Exception):
@@ -144,6 +145,10 @@ class Options:
     def count(self, full: int) -> int:
         """How many samples of a measurement that takes `full` of them."""
         return full if self.limit is None else min(full, self.limit)
+
+    def people(self) -> list[tuple[Path, Path]]:
+        """(neutral, smile) of the people among whom somebody is looked for; a quick run knows a few only."""
+        return self.data.london(QUICK_PEOPLE if self.quick else None)
 
 
 Measure = Callable[[FacePipeline, Options], list[Table]]

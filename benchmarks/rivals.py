@@ -162,7 +162,7 @@ def poses(pipe: FacePipeline, options: Options) -> Table:
 def _people(options: Options) -> Sequence[Path]:
     """A photograph of each of several people."""
     try:
-        return [neutral for neutral, _ in options.data.london()]
+        return [neutral for neutral, _ in options.people()]
     except SkippedError:
         return options.data.portraits()
 

@@ -79,7 +79,7 @@ class Album:
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     album = Album(pipe, options)
-    people = [neutral for neutral, _ in options.data.london()]
+    people = [neutral for neutral, _ in options.people()]
     portraits = _distinct([p for p in (album(path) for path in adults(options)) if p])
     count = options.count(200)
     studio = london_pairs(options, count)
@@ -100,7 +100,7 @@ def adults(options: Options) -> list[Path]:
 
 def london_pairs(options: Options, count: int) -> list[tuple[Path, Path]]:
     """Seeded pairs of two people: neutral source; the target is neutral and smiling in turn."""
-    drawn, people = random.Random(SEED), options.data.london()
+    drawn, people = random.Random(SEED), options.people()
     pairs = [drawn.sample(people, 2) for _ in range(count)]
     return [(source[0], target[i % 2]) for i, (source, target) in enumerate(pairs)]
 
