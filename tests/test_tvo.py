@@ -194,8 +194,8 @@ def test_memory_does_not_grow(flicker, plate, mask):
     held = []
     for i in range(FRAMES):
         tvo.push(flicker[i : i + 1], plate[i : i + 1], mask[i : i + 1])
-        held.append(len(tvo._raw) + len(tvo._steady) + len(tvo._flow) + len(tvo._small_flow))
-    assert held[-1] == held[-4] == max(held)
+        held.append(tvo.held)
+    assert held[-1] == held[-4] == max(held) <= tvo.history + tvo.look_ahead + 1
 
 
 def test_background_of_the_plate_is_the_plate(flicker, plate, mask):

@@ -19,7 +19,8 @@ LOCK_SIZE = 256  # px, longest side of the picture on which a correction is meas
 _GAIN = 0.5, 2.0  # a frame's contrast is never changed by more
 _STILL = 0.04  # px; smaller jitter is measurement noise, and moving a frame costs sharpness
 _MOST = 6.0  # px at LOCK_SIZE; more is not jitter
-_STEPS = 6  # Gauss-Newton steps on each of the scales
+_STEPS = 6  # Gauss-Newton steps on each of the scales, at most
+_ENOUGH = 0.01  # px; a step this small was the last
 _SCALES = (2, 1)  # blur radii, px
 
 
@@ -77,19 +78,22 @@ def register(picture: Tensor, consensus: Tensor, weight: Tensor) -> tuple[Tensor
     luma = [(images[0].movedim(0, -1) @ images.new_tensor(LUMA))[None, None] for images in (picture, consensus)]
     for radius in _SCALES:
         a, b = (blur(image, radius) - blur(image, 4 * radius) for image in luma)  # light and shade do not move the face
-        across, down = _gradient(a)
+        layers = torch.cat([a, *_gradient(a)], 1)
+        x, y = (grid / width - centre * size / width).unbind(-1)
         for _ in range(_STEPS):
             at = moved(grid, motion, centre, (height, width))
-            here, gx, gy = sample(torch.cat([a, across, down], 1), at[None])[0]
+            here, gx, gy = sample(layers, at[None])[0]
             residual = b[0, 0] - here
             robust = weight[0, 0] / (1 + (residual / (1.5 * residual.abs().median().clamp_min(1e-6))).square())
-            x, y = (grid / width - centre * size / width).unbind(-1)
             columns = torch.stack([gx, gy, gx * x + gy * y, gy * x - gx * y], -1) * width
             columns, target = columns.reshape(-1, 4), residual.reshape(-1)
             weighted = columns * robust.reshape(-1, 1)
             normal = weighted.mT @ columns
             ridge = normal.diagonal().mean().clamp_min(1e-8) * 1e-4
-            motion = motion + torch.linalg.solve(normal + ridge * torch.eye(4).to(normal), weighted.mT @ target)
+            step = torch.linalg.solve(normal + ridge * torch.eye(4).to(normal), weighted.mT @ target)
+            motion = motion + step
+            if float(step.abs().max()) * width < _ENOUGH:
+                break
     pixels = float(motion[:2].norm() * width + motion[2:].norm() * width / 4)
     return (motion if _STILL < pixels < _MOST else torch.zeros_like(motion)), centre
 

@@ -64,12 +64,17 @@ class _Frame:
     picture: Tensor  # (1, 3, H, W), after the first pass regraded and re-aligned
     plate: Tensor
     mask: Tensor  # 0..1 what may be stabilised
-    clear: Tensor  # 0..1, 0 = something in front of it
+    clear: Tensor | None  # 0..1, 0 = something in front of it; None = never
     person: Tensor | None  # matte, where one was given
     guide: Tensor  # at flow resolution: what the flow was estimated on
     small: Tensor  # the guide at the size of the first pass
     small_difference: Tensor  # from the plate, as it came in, at that size
     difference: Tensor  # from what the plate explains
+
+    @property
+    def inside(self) -> Tensor:
+        """0..1 what is the face, seen."""
+        return self.mask if self.clear is None else self.mask * self.clear
 
 
 @dataclass
@@ -105,6 +110,11 @@ class FusionTVO:
         return 0 if self.dials.neutral else self.dials.radius + self._lock_reach
 
     @property
+    def held(self) -> int:
+        """Frames that are kept inside at the moment; does not grow with the clip."""
+        return max(len(self._raw), len(self._steady))
+
+    @property
     def _lock_reach(self) -> int:
         return _LOCK_REACH * self.dials.radius if self.dials.lock else 0
 
@@ -133,7 +143,7 @@ class FusionTVO:
                 pictures[i : i + 1],
                 plates[i : i + 1],
                 pictures.new_ones(1, 1, *pictures.shape[-2:]) if masks is None else masks[i : i + 1],
-                pictures.new_ones(1, 1, *pictures.shape[-2:]) if occlusions is None else 1 - occlusions[i : i + 1],
+                None if occlusions is None else 1 - occlusions[i : i + 1],
                 person,
             )
             out += self._advance(final=False)
@@ -148,7 +158,7 @@ class FusionTVO:
 
     # --- the window ---------------------------------------------------------------------------------------------------
 
-    def _add(self, given: Tensor, picture: Tensor, plate: Tensor, mask: Tensor, clear: Tensor, person: Tensor | None) -> None:
+    def _add(self, given: Tensor, picture: Tensor, plate: Tensor, mask: Tensor, clear: Tensor | None, person: Tensor | None) -> None:
         guide, difference = explained(picture, plate, person if self.dials.background == "generated" else None)
         scale = min(self.flow_size / max(guide.shape[-2:]), 1.0)
         guide = resize(guide, tuple(max(round(n * scale), 1) for n in guide.shape[-2:]))
@@ -196,7 +206,8 @@ class FusionTVO:
                 known = agreement(energy, calm)
                 if self.dials.background == "generated":  # there the guide is the flickering result itself
                     known = torch.lerp(torch.ones_like(known), known, resize(window[t].person, size))
-                yield t + sign * k, flow, seen * known * warp(resize(there.clear, size), flow)
+                sure = seen * known
+                yield t + sign * k, flow, sure if there.clear is None else sure * warp(resize(there.clear, size), flow)
 
     # --- first pass: the frame as a whole ---------------------------------------------------------------------------------
 
@@ -209,7 +220,7 @@ class FusionTVO:
             total, mass = total + sure * warp(self._raw[s].small_difference, flow), mass + sure
         if float(mass.amax()) == 0:
             return frame
-        weight = resize(frame.mask * frame.clear, size) * (mass / mass.amax())
+        weight = resize(frame.inside, size) * (mass / mass.amax())
         if frame.person is not None:
             weight = weight * resize(frame.person, size)
         correction = measure(picture, plate + total / mass.clamp_min(1e-3), weight)
@@ -218,7 +229,7 @@ class FusionTVO:
     def _corrected(self, frame: _Frame, correction: Correction) -> _Frame:
         """A frame brought in line where it may be."""
         steady = correction.apply(frame.picture)
-        inside = frame.mask * frame.clear
+        inside = frame.inside
         if self.dials.background == "generated":
             inside = inside * frame.person
         picture = torch.lerp(frame.picture, steady, inside)
@@ -239,7 +250,7 @@ class FusionTVO:
         amount = self.dials.strength * frame.mask
         if self.dials.background == "generated":
             amount = torch.maximum(amount * person, self.dials.background_strength * (1 - person))
-        amount = amount * frame.clear
+        amount = amount if frame.clear is None else amount * frame.clear
         picture = frame.given[:, :3] if frame.given.shape[1] >= 3 else frame.picture
         if self.dials.strength or self.dials.background == "generated":
             steady = frame.picture + fuse(frame.difference, found, (amount > 0).to(amount), self.dials.radius, self.dials.protect)

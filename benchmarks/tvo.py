@@ -1,0 +1,314 @@
+"""FusionTVO: real talking clips whose faces are swapped, made to flicker, and stabilised; against doing it the simple ways.
+
+The truth is a swap of somebody who does not exist onto a real clip, rendered from a fit smoothed over time: it moves, talks and blinks
+like the clip and holds still otherwise. Two inputs are made from it:
+
+- made to flicker: every frame gets its own exposure and colour, generation noise from grain to blotches, and 1-3 px of crop jitter
+- swapped frame by frame: the same swap from the unsmoothed fit, as it comes out of the pipeline
+
+python -m benchmarks.tvo --pictures DIR writes strips and time slices of the first clip instead of measuring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from skimage.data import astronaut
+from torch import Tensor
+
+from dynamicface import FacePipeline, FacePrior, compose_prior
+from dynamicface.filters import blur, pixel_grid, sample
+from dynamicface.io.clips import Clip
+from dynamicface.metrics.sharpness import detail
+from dynamicface.metrics.ssim import ssim
+from dynamicface.metrics.temporal import inter_frame_ssim, warp_error
+from dynamicface.tvo import Dials, FusionTVO, PairFlow, plate_flow, stabilise
+from dynamicface.tvo.flow import warp
+
+from .common import SEED, Data, Figure, Options, Table, arguments, command, fit_photo, log, prepare
+from .faces import retrack
+from .speed import moving_face, peak_memory
+
+CLIPS, FRAMES = 3, 48
+EXPOSURE, COLOUR, NOISE, JITTER = 0.05, 0.025, 0.02, (1.0, 3.0)  # of 1; px in the plate
+METHODS = ("as it came", "temporal median of 5", "flow blending", "FusionTVO, live", "FusionTVO")
+_BLOTCHES = 2, 8  # px
+_SMOOTH = 1.5  # frames, of the truth's fit
+_INNER = 0.99  # of the mask: only the changed face is measured
+_MOUTH, _MOUTH_CORNERS = (13, 14), (61, 291)
+_IRIS = 468
+_EYES = ((159, 145, 33, 133), (386, 374, 362, 263))
+COLUMNS = (
+    *("inter-frame SSIM", "warp error x 255", "detail over truth", "detail's correlation", "distance to truth x 255", "SSIM to truth"),
+    *("mouth amplitude", "lid amplitude"),
+)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One clip: the plate, the truth, the frame-by-frame swap, and where they differ."""
+
+    plate: Tensor  # (F, H, W, 3)
+    truth: Tensor
+    raw: Tensor
+    mask: Tensor  # (F, H, W)
+    flow: PairFlow  # of the plate, at its own size
+
+
+def measure(pipe: FacePipeline, options: Options) -> list[Table]:
+    found: dict[str, dict[str, list[tuple[float, ...]]]] = {
+        "made to flicker": defaultdict(list),
+        "swapped frame by frame": defaultdict(list),
+    }
+    untouched = []
+    for number, path in enumerate(options.data.clips(options.count(CLIPS))):
+        shot = swapped(pipe, path, options, number)
+        for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
+            for name, result in methods(bad, shot).items():
+                found[kind][name].append(score(pipe, result, shot))
+                untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]) or not name.startswith("FusionTVO"))
+            found[kind]["the truth itself"].append(score(pipe, shot.truth, shot))
+        log.info("clip %d: %s", number + 1, path.name)
+    return [*(_quality(kind, rows, untouched) for kind, rows in found.items()), cost(options)]
+
+
+def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Sequence[bool]) -> Table:
+    means = {name: np.nanmean(np.array(values), axis=0).tolist() for name, values in rows.items()}
+    clips = len(next(iter(rows.values())))
+    ours, before = means["FusionTVO"], means["as it came"]
+    data = f"{clips} clips of {FRAMES} frames, {kind}"
+    figures = ()
+    if kind == "made to flicker":
+        figures = (
+            Figure("tvo.ssim", ours[0], "", "higher", data),
+            Figure("tvo.ssim_gain", 100 * (ours[0] / before[0] - 1), "%", "higher", data),
+            Figure("tvo.detail", 100 * ours[2], "%", "higher", data),
+            Figure("tvo.distance", ours[4], "of 255", "lower", data),
+            Figure("tvo.mouth", 100 * ours[6], "%", "higher", data),
+            Figure("tvo.lids", 100 * ours[7], "%", "higher", data),
+        )
+    note = (
+        f"Inside the mask only. Motion is taken out by the plate's flow. Amplitude: slope of the re-tracked opening of mouth and lids "
+        f"against the truth's. Pixels outside the mask identical to the bit: {sum(untouched)} of {len(untouched)} results."
+    )
+    return Table(f"Swapped clips, {kind}; means of {clips} clips", ("", *COLUMNS), [(k, *v) for k, v in means.items()], note, figures)
+
+
+# --- material -----------------------------------------------------------------------------------------------------------------
+
+
+def swapped(pipe: FacePipeline, path: Path, options: Options, number: int) -> Shot:
+    """A clip with the face of somebody from the portraits; a different person for each clip."""
+    clip = Clip(path)
+    plate = clip[: min(FRAMES, len(clip))].to(options.device)
+    people = options.data.faces(16)
+    source = next(prior for k in range(len(people)) if (prior := fit_photo(pipe, people[(number + k) % len(people)], options)) is not None)
+    prior = pipe.fit(plate)
+    raw, _ = pipe.render(compose_prior(prior, identity=source))
+    truth, mask = pipe.render(compose_prior(smoothed(prior), identity=source))
+    return Shot(plate, truth, raw, mask, plate_flow(plate.movedim(-1, 1), longest=max(plate.shape[1:3])))
+
+
+def smoothed(prior: FacePrior) -> FacePrior:
+    """A fit without jitter: every factor averaged over time."""
+    left, _, right = torch.linalg.svd(over_time(prior.rotation))
+    steady = prior.replace(
+        rotation=left @ right,
+        **{name: over_time(getattr(prior, name)) for name in ("expression", "gaze", "translation", "illumination", "offset")},
+    )
+    return steady.replace(background=replace(prior.background, prior=steady.replace(background=None)))
+
+
+def over_time(values: Tensor) -> Tensor:
+    """Gaussian mean along the first dimension, the ends repeated."""
+    radius = int(3 * _SMOOTH)
+    steps = torch.arange(-radius, radius + 1, device=values.device, dtype=values.dtype)
+    kernel = torch.softmax(-steps.square() / (2 * _SMOOTH**2), 0)
+    rows = F.pad(values.flatten(1).mT[:, None], (radius, radius), mode="replicate")
+    return F.conv1d(rows, kernel[None, None])[:, 0].mT.reshape(values.shape)
+
+
+def flickering(shot: Shot, number: int) -> Tensor:
+    """The truth with exposure, colour, generation noise and place of its own in every frame, inside the mask."""
+    random = torch.Generator().manual_seed(SEED + number)
+    frames, height, width = shot.truth.shape[:3]
+    draw = partial(torch.randn, generator=random)
+    angle, reach = torch.rand(2, frames, generator=random)
+    shift = (JITTER[0] + (JITTER[1] - JITTER[0]) * reach)[:, None] * torch.stack(
+        [(2 * torch.pi * angle).cos(), (2 * torch.pi * angle).sin()], -1
+    )
+    picture = shot.truth.cpu().movedim(-1, 1)
+    picture = sample(picture, pixel_grid(height, width, picture) + shift[:, None, None], mode="bicubic")
+    picture = picture * (1 + EXPOSURE * draw(frames, 1, 1, 1) + COLOUR * draw(frames, 3, 1, 1)) + COLOUR / 2.5 * draw(frames, 3, 1, 1)
+    noise = NOISE * draw(picture.shape)
+    for radius in _BLOTCHES:
+        blotches = blur(draw(picture.shape), radius, 2)
+        noise = noise + 0.75 * NOISE * blotches / blotches.std()
+    bad = (picture + noise).movedim(1, -1).to(shot.plate)
+    return torch.where(shot.mask[..., None] > 0, torch.lerp(shot.plate, bad, shot.mask[..., None]), shot.truth)
+
+
+# --- methods --------------------------------------------------------------------------------------------------------------------
+
+
+def methods(bad: Tensor, shot: Shot) -> dict[str, Tensor]:
+    """Each method's result, in the order of METHODS."""
+    inside = shot.mask[..., None]
+    results = (
+        bad,
+        torch.lerp(bad, temporal_median(bad), inside),
+        torch.lerp(bad, flow_blending(bad, shot.flow), inside),
+        stabilise(bad, shot.plate, shot.mask, Dials(live=True)),
+        stabilise(bad, shot.plate, shot.mask),
+    )
+    return dict(zip(METHODS, results, strict=True))
+
+
+def temporal_median(clip: Tensor, radius: int = 2) -> Tensor:
+    """Each pixel's median over neighbouring frames, without motion."""
+    padded = torch.cat([clip[:1]] * radius + [clip] + [clip[-1:]] * radius)
+    return torch.stack([padded[i : i + len(clip)] for i in range(2 * radius + 1)]).median(0).values
+
+
+def flow_blending(clip: Tensor, flow: PairFlow, share: float = 0.5) -> Tensor:
+    """Each frame mixed with the result before it, carried along the flow, where flow agrees both ways (VFace's smoothing)."""
+    out = [clip[:1].movedim(-1, 1)]
+    for i in range(1, len(clip)):
+        here = clip[i : i + 1].movedim(-1, 1)
+        out.append(torch.lerp(here, warp(out[-1], flow.backward[i - 1 : i]), share * flow.backward_seen[i - 1 : i]))
+    return torch.cat(out).movedim(1, -1)
+
+
+# --- figures --------------------------------------------------------------------------------------------------------------------
+
+
+def score(pipe: FacePipeline, result: Tensor, shot: Shot) -> tuple[float, ...]:
+    """`COLUMNS` of a result."""
+    inside = (shot.mask > _INNER).to(result)
+    steady = inside[1:] * (shot.flow.backward_seen[:, 0] > _INNER)
+    fine, wanted = (_fine(clip) * inside for clip in (result, shot.truth))
+    distance = ((result - shot.truth).square().mean(-1) * inside).sum() / inside.sum()
+    return (
+        float(inter_frame_ssim(result, shot.flow.backward, steady).mean()),
+        255 * float(warp_error(result, shot.flow.backward, steady).mean()),
+        float((detail(result, inside) / detail(shot.truth, inside)).mean()),
+        float((fine * wanted).sum() / (fine.norm() * wanted.norm())),
+        255 * float(distance.sqrt()),
+        float(ssim(result, shot.truth, inside).mean()),
+        *amplitudes(pipe, result, shot.truth),
+    )
+
+
+def _fine(clip: Tensor) -> Tensor:
+    """(F, H, W) what is finer than about three pixels."""
+    grey = clip.mean(-1)[:, None]
+    return (grey - blur(grey, 1, 2))[:, 0]
+
+
+def amplitudes(pipe: FacePipeline, result: Tensor, truth: Tensor) -> tuple[float, float]:
+    """How far mouth and lids open and close, as a share of the truth: slope of one curve against the other."""
+    tracks = [retrack(pipe, clip) for clip in (result, truth)]
+    if None in tracks:
+        return float("nan"), float("nan")
+    found, wanted = ([curve - curve.mean() for curve in openings(track.landmarks)] for track in tracks)
+    return tuple(float((a * b).sum() / (b * b).sum()) for a, b in zip(found, wanted, strict=True))
+
+
+def openings(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Opening of mouth and lids (F,) over their widths."""
+
+    def ratio(top: int, bottom: int, left: int, right: int) -> Tensor:
+        return (landmarks[:, top, :2] - landmarks[:, bottom, :2]).norm(dim=-1) / (landmarks[:, left, :2] - landmarks[:, right, :2]).norm(
+            dim=-1
+        )
+
+    return ratio(*_MOUTH, *_MOUTH_CORNERS), sum(ratio(*eye) for eye in _EYES) / 2
+
+
+def cost(options: Options) -> Table:
+    """Frames per second on a portrait that moves, and what memory does as the clip gets longer."""
+    rows, figures = [], []
+    frames = 8 if options.quick else 20
+    portrait = torch.from_numpy(astronaut().copy()).to(options.device)[None] / 255
+    still = portrait.expand(frames, -1, -1, -1)
+    clips = {"512": torch.stack([torch.roll(frame, t, 1) for t, frame in enumerate(still)]), "1080p": moving_face(frames, options.device)}
+    for name, plate in clips.items():
+        height, width = plate.shape[1:3]
+        face = (pixel_grid(height, width, plate) - plate.new_tensor([width / 2 - 30, height / 2 - 80])).norm(dim=-1) < 0.25 * height
+        mask = face.to(plate).expand(frames, -1, -1)
+        for mode, dials in (("", Dials()), (", live", Dials(live=True)), (", without lock", Dials(lock=False))):
+            began = time.perf_counter(), time.process_time()
+            stabilise(plate * 0.98, plate, mask, dials)
+            wall, processor = (now - then for now, then in zip((time.perf_counter(), time.process_time()), began, strict=True))
+            rows.append((f"{name}{mode}", frames / wall, 1e3 * processor / frames))
+            if not mode:
+                figures.append(Figure(f"tvo.frames_per_second_{name}", frames / wall, "frames/s", "higher", f"{frames} frames"))
+    for length in (frames, 4 * frames):
+        tvo, held = FusionTVO(Dials(radius=2)), 0
+        for t in range(length):
+            small = torch.roll(portrait, t, 2)[:, ::4, ::4]
+            tvo.push(small * 0.98, small)
+            held = max(held, tvo.held)
+        rows.append((f"most frames held inside, clip of {length}", float(held), ""))
+    rows.append(("peak memory of all of this, MB", peak_memory(options.device), ""))
+    note = "Only the area around the face is worked on: half the picture's height here. Radius 4, both directions; live: only the past."
+    return Table("Speed and memory", ("", "frames/s or value", "processor ms per frame"), rows, note, tuple(figures))
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------------------
+
+_SHOWN = ("made to flicker", "temporal median of 5", "flow blending", "FusionTVO", "truth")
+
+
+def pictures(pipe: FacePipeline, options: Options, folder: Path) -> None:
+    """tvo_slices.jpg: one column of pixels through an eye (above) and the mouth (below) over time; tvo_strip.jpg: five frames in a row."""
+    shot = swapped(pipe, options.data.clips(1)[0], options, 0)
+    bad = flickering(shot, 0)
+    results = methods(bad, shot)
+    clips = [bad, *(results[name] for name in _SHOWN[1:4]), shot.truth]
+    inside = (shot.mask > 0.5).any(0)
+    (top, bottom), (left, right) = ((int(x.amin()), int(x.amax()) + 1) for x in (inside.any(d).nonzero()[:, 0] for d in (1, 0)))
+    middle = len(bad) // 2
+    eye, mouth = retrack(pipe, shot.truth).landmarks[middle, [_IRIS, _MOUTH[0]], 0].int().tolist()
+    slices = [torch.cat([clip[:, top:bottom, column].movedim(0, 1) for column in (eye, mouth)]) for clip in clips]
+    strip = [clip[middle : middle + 5, top:bottom, left:right].movedim(0, 1).flatten(1, 2) for clip in clips]
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "tvo_slices.jpg", slices, 4, across=True)
+    _write(folder / "tvo_strip.jpg", strip, 1, across=False)
+
+
+def _write(path: Path, parts: Sequence[Tensor], scale: int, *, across: bool) -> None:
+    gap = 4
+    parts = [part.clamp(0, 1).mul(255).byte().cpu().numpy() for part in parts]
+    pad = ((0, 0), (0, gap), (0, 0)) if across else ((0, gap), (0, 0), (0, 0))
+    joined = np.concatenate([np.pad(part, pad, constant_values=255) for part in parts], 1 if across else 0)
+    Image.fromarray(joined).resize((joined.shape[1] * scale, joined.shape[0] * min(scale, 2)), Image.Resampling.NEAREST).save(
+        path, quality=82
+    )
+    log.info("wrote %s (%s, from first to last)", path, ", ".join(_SHOWN))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = arguments("FusionTVO: pictures, or (without --pictures) measurements")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write strips and time slices there instead of measuring")
+    args, rest = parser.parse_known_args(argv)
+    if args.pictures is None:
+        command("FusionTVO", measure, argv)
+        return
+    if rest:
+        parser.error(f"unknown: {' '.join(rest)}")
+    prepare()
+    pictures(FacePipeline.load(args.device), Options(Data(args.data), args.limit, args.device), args.pictures)
+
+
+if __name__ == "__main__":
+    main()
