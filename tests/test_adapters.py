@@ -6,12 +6,14 @@ import hashlib
 
 import pytest
 import torch
+from published import answer, inputs, weights
 
 from dynamicface import WeightsError
 from dynamicface.generator.adapters.families import families, missing, row_of, sampling_of
 from dynamicface.generator.adapters.files import recognise
 from dynamicface.generator.adapters.guiders import ChampGuider, load_guider
 from dynamicface.generator.adapters.layouts import layouts
+from dynamicface.identity_stream import id2token
 from dynamicface.temporal_layers import TemporalLayers
 
 TINY = {"m": 32, "t": 64, "p": 8, "e": 16, "q": 5, "r": 4}
@@ -104,6 +106,17 @@ def test_champs_guider_attends_before_its_end():
     assert isinstance(guider, ChampGuider)
     picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert guider(picture).shape == (1, 32, 4, 4)
+
+
+def test_champs_guider_answers_as_champs_own_code():
+    guider = load_guider(recognise(weights("guider_champ"), "guidance_encoder_normal.pth"))
+    torch.testing.assert_close(guider(inputs()["pose"])[:, :4], answer("champ", 3, 4, 8, 8), atol=1e-4, rtol=1e-4)
+
+
+def test_id2token_answers_as_face_adapters_own_code():
+    file = recognise(weights("id2token"), "net_id2token.pth")
+    tokens = id2token(file.part("id2token"), inputs()["embedding"][0]).tokens
+    torch.testing.assert_close(tokens, answer("id2token", 1, 5, 64), atol=1e-4, rtol=1e-4)
 
 
 def test_a_whole_controlnet_is_recognised_by_its_embedding():

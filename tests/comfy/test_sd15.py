@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from published import FRAMES, WIDTHS, answer, inputs, stirred, weights
 from safetensors.torch import save_file
 
-FRAMES, SIZE = 3, 64
-WIDTHS = {"m": 32, "t": 64, "p": 8, "e": 16, "q": 5, "r": 4}
+SIZE = 64
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +102,10 @@ def detail(streams):
 @pytest.fixture(scope="module")
 def adapter(pack):
     """adapter("guider", "pose") -> a recognised file of that layout with stirred weights."""
-    files, layouts = pack("dynamicface.generator.adapters.files"), pack("dynamicface.generator.adapters.layouts")
+    recognise = pack("dynamicface.generator.adapters.files").recognise
 
     def make(*names, file="some.pth", guider="", drop=(), seed=0):
-        draw = torch.Generator().manual_seed(seed)
-        state = {}
-        for name in names:
-            for key, shape in layouts.layouts()[name].at(WIDTHS).items():
-                if not key.startswith(tuple(drop)) or not drop:
-                    scale = torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.1
-                    state[key] = torch.randn(shape, generator=draw) * scale + (len(shape) == 1 and "norm" in key)
-        return files.recognise(state, file, guider)
+        return recognise(stirred(*names, seed=seed, without=drop), file, guider)
 
     return make
 
@@ -257,6 +251,52 @@ def test_patches_survive_cloning_and_leave_with_the_clone(apply, plain, model, d
     del patched
     assert torch.equal(sample(model, latent=latent), expected)
     assert not model.wrappers.get("outer_sample") and "patches" not in model.model_options["transformer_options"]
+
+
+def one_call(pack, patched, x, context, **changes):
+    """The U-Net's answer at t = 500 for an unconditional and a conditional chunk, as a sampler calls it. changes: of the recipe's parts."""
+    import comfy.model_management as mm
+
+    run = pack("nodes.host.sd15_run")
+    recipe = next(cell.cell_contents for wrapper in patched.wrappers["outer_sample"].values() for f in wrapper for cell in f.__closure__)
+    recipe = replace(recipe, **{part: replace(getattr(recipe, part), **fields) for part, fields in changes.items()})
+    mm.load_models_gpu([patched, *patched.get_nested_additional_models()])
+    options = patched.model_options["transformer_options"] | {"wrappers": patched.wrappers, recipe.key: run.Run(recipe)}
+    options |= {"cond_or_uncond": [1, 0], "sigmas": torch.full((len(x),), 5.0)}
+    with torch.inference_mode():
+        return patched.model.diffusion_model(x, torch.full((len(x),), 500.0), context=context, transformer_options=options)
+
+
+def test_animate_anyone_answers_as_its_own_code(pack, apply, streams, guides):
+    """Guider, ReferenceNet, denoising U-Net and temporal layers out of files, in ComfyUI's U-Net, against the published code."""
+    recognise, given = pack("dynamicface.generator.adapters.files").recognise, inputs()
+    files = tuple(
+        recognise(weights(what), f"moore/{name}.pth")
+        for what, name in (("denoising", "denoising_unet"), ("reference", "reference_unet"), ("guider", "pose_guider"))
+    )
+    mixture = streams.Mixture((pack("dynamicface.guiders").Guidance("pose", given["pose"]),))
+    detail = streams.DetailStream(torch.zeros(1, SIZE, SIZE, 3), torch.zeros(1))
+    patched, *_ = apply(mixture=mixture, detail=detail, fusion=streams.Fusion(identity=0.3), adapters=files, picture_prompt=given["clip"])
+    context = torch.cat([torch.zeros(FRAMES, 1, 64), given["clip"].expand(FRAMES, 1, 64)])
+    found = one_call(pack, patched, given["x"].repeat(2, 1, 1, 1), context, reference={"latents": given["source"]})
+    patched.detach()
+    torch.testing.assert_close(found, answer("animate_anyone", 2 * FRAMES, 4, 8, 8), atol=2e-4, rtol=1e-4)
+
+
+def test_face_id_answers_as_ip_adapters_own_code(pack, apply, streams, model):
+    import comfy.utils
+
+    recognise, given = pack("dynamicface.generator.adapters.files").recognise, inputs()
+    names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    unet = {f"diffusion_model.{names[name]}": ("set", (value,)) for name, value in weights("denoising").items() if name in names}
+    base = model.clone()
+    base.add_patches(unet)
+    who = streams.IdentityStream(given["embedding"][0])
+    files = (recognise(weights("face_id"), "ip-adapter-faceid_sd15.bin"),)
+    patched, *_ = apply(on=base, identity=who, fusion=streams.Fusion(identity=0.3), adapters=files)
+    found = one_call(pack, patched, given["x"][:1].repeat(2, 1, 1, 1), given["prompt"].flip(0))
+    patched.detach()
+    torch.testing.assert_close(found, answer("face_id", 2, 4, 8, 8), atol=2e-4, rtol=1e-4)
 
 
 def test_reference_is_written_once_a_run(apply, plain, detail, model):
