@@ -38,15 +38,17 @@ def render_library(
     intensities: Sequence[float] = (1.0,),
     *,
     size: int = 0,
+    zoom: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ExpressionLibrary:
     """Render presets x intensities from a prior's first frame.
 
-    size: side of square face crops in pixels; 0 gives whole plates. progress(done, total).
+    size: side of square face crops in pixels; 0 gives whole plates. zoom: how close the crops are, as in :func:`face_crop`.
+    progress(done, total).
     """
     plate_of(prior)
     still = select_frames(prior, torch.zeros(1, dtype=torch.long, device=prior.expression.device))
-    crop = face_crop(still, size).matrix if size else None
+    crop = face_crop(still, size, zoom).matrix if size else None
     close = face_crop(still, _TILE, _TILE_ZOOM).matrix
     pictures, names, tiles = [], [], []
     wanted = [(preset, intensity) for preset in presets for intensity in intensities]

@@ -32,7 +32,7 @@ class Passes:
     normal: Tensor  # (F, H, W, 3) unit normals in camera space, 0 beside the head
     depth: Tensor  # (F, H, W) metres from the camera's plane, 0 beside the head
     uv: Tensor  # (F, H, W, 2) texture coordinates, v down, 0 beside the head
-    part: Tensor  # (F, H, W) int64 index into PARTS, -1 beside the head
+    part: Tensor  # (F, H, W) int8 index into PARTS, -1 beside the head
     mask: Tensor  # (F, H, W) 1 on the head
 
     @property
@@ -52,7 +52,7 @@ class Passes:
             "normal": (self.normal / 2 + 0.5) * on,
             "depth": depth.expand(-1, -1, -1, 3),
             "uv": torch.nn.functional.pad(self.uv, (0, 1)),
-            "parts": colours[self.part.clamp_min(0)] * on,
+            "parts": colours[self.part.clamp_min(0).long()] * on,
             "mask": on.expand(-1, -1, -1, 3),
         }
 
@@ -66,7 +66,7 @@ def render_passes(prior: FacePrior, head: HeadModel, *, progress: Callable[[int,
     for index in torch.arange(len(prior), device=points.device).split(_WINDOW):
         raster = rasterise(screen[index], head.faces, prior.image_size)
         normal = unit(raster.interpolate(vertex_normals(points[index], head.faces)))
-        part = torch.where(raster.mask, head.part[raster.face.clamp_min(0)], -1)
+        part = torch.where(raster.mask, head.part[raster.face.clamp_min(0)], -1).to(torch.int8)
         depth = raster.interpolate(screen[index, :, 2:])[..., 0]
         parts.append((normal, depth, raster.interpolate(head.uv), part, raster.mask.to(points.dtype)))
         if progress is not None:

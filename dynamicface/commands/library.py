@@ -23,6 +23,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--add", action="append", type=Path, default=[], metavar="JSON", help="a preset file of your own; may be repeated")
     parser.add_argument("--intensity", action="append", type=number, metavar="NUMBER", help="0..2; may be repeated (default 1)")
     parser.add_argument("--size", type=count(0, 4096), default=512, help="side of face crops in pixels; 0 = whole photos (default 512)")
+    parser.add_argument("--zoom", type=number, default=1.0, help="how close the crops are (default 1: the whole head)")
     parser.add_argument("--ending", choices=("png", "jpg", "tif"), default="png", help="of the pictures (default png)")
 
 
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> dict:
     desk = Desk(options)
     _, _, prior = desk.fit([options.image], options.face)
     with desk.timed("render"):
-        library = render_library(prior, desk.pipe.head, chosen, options.intensity or [1.0], size=options.size)
+        library = render_library(prior, desk.pipe.head, chosen, options.intensity or [1.0], size=options.size, zoom=options.zoom)
     files = [f"{name.replace(' ', '_')}.{options.ending}" for name in library.names]
     for file, picture in zip(files, library.pictures, strict=True):
         desk.wrote(options.out / file, lambda path, picture=picture: write_image(path, picture, options.bits))
