@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DynamicFaceError
@@ -22,6 +23,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR", help="training data: written by --prepare, else read")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run: state to resume from, weights, curves, sheets")
     parser.add_argument("--config", default="cpu", metavar="NAME", help="cpu (default), gpu, sd15, or a .json file")
+    parser.add_argument("--base", type=Path, metavar="DIR", help="with --config sd15: the checkpoint's folder, in diffusers' layout")
     parser.add_argument("--minutes", type=number, default=math.inf, help="stop and save after so many (default: when the steps are done)")
     parser.add_argument("--share", type=_share, default=(0, 1), metavar="K/N", help="with --prepare: the K-th (from 0) of N equal parts")
     parser.add_argument("--seed", type=count(0, 999), default=0, help="with --prepare: another seed gives other views of the same people")
@@ -52,9 +54,12 @@ def _train(options: argparse.Namespace) -> tuple[dict, list[str]]:
 
     if options.out is None:
         raise DynamicFaceError("Training needs a folder for its results; give one with --out DIR.")
-    trainer = Trainer(TrainConfig.load(options.config), options.shards, options.out, cpu=device(options.device).type == "cpu")
+    config = TrainConfig.load(options.config)
+    if options.base:
+        config = replace(config, base=str(options.base))
+    trainer = Trainer(config, options.shards, options.out, cpu=device(options.device).type == "cpu")
     row = trainer.run(options.minutes)
-    return {"last_step": row}, [str(options.out / "weights.safetensors")]
+    return {"last_step": row}, [str(path) for path in trainer.written]
 
 
 def _share(text: str) -> tuple[int, int]:

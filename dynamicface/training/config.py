@@ -17,12 +17,15 @@ _WHOLE = 1 << 30  # px: more than any picture has
 class TrainConfig:
     """A run. Shares of the run are 0..1 of `steps`."""
 
-    network: dict = field(default_factory=dict)  # fields of GeneratorConfig that differ from its defaults
+    model: str = "embedded"  # embedded or sd15 (adapters of a Stable Diffusion 1.5 checkpoint)
+    base: str = ""  # of sd15: the checkpoint's folder, in diffusers' layout
+    enlarge: int = 1  # of sd15: how many times the samples' pictures are enlarged
+    network: dict = field(default_factory=dict)  # of embedded: fields of GeneratorConfig that differ from its defaults
     losses: LossWeights = field(default_factory=LossWeights)
     steps: int = 20_000
     batch: int = 16  # per process
     window: int = 192  # px: side of the square around the face ..
-    whole_from: float = 0.8  # .. and the share of the run from which whole pictures are taken instead
+    whole_every: int = 4  # .. and every so many batches the whole pictures are taken instead; 1 = always
     learning_rate: float = 3e-4
     warmup: int = 100  # steps
     decay: float = 0.3  # share of the run at its end over which the rate falls to nothing
@@ -71,9 +74,9 @@ class TrainConfig:
         """As JSON values."""
         return asdict(self)
 
-    def window_at(self, number: int, processes: int = 1) -> int:
-        """The side of the pictures of a batch, px, by its number among the batches of all processes."""
-        return self.window if number < self.whole_from * self.steps * processes else _WHOLE
+    def window_at(self, number: int) -> int:
+        """The side of the pictures of a batch, px, by its number."""
+        return self.window if (number + 1) % self.whole_every else _WHOLE
 
 
 def _known(values: dict, kind: type, where: str) -> None:

@@ -1,17 +1,17 @@
 """The training loop, on accelerate: one CPU process or many GPUs, bf16, running average, resumable at any step, curves and sheets.
 
-A run lives in a folder: `state/` to resume from, `curves.csv`, `sheets/*.png` and `weights.safetensors`, the running average.
+A run lives in a folder: `state/` to resume from, `curves.csv`, `sheets/*.png` and the weights of the running average.
 """
 
 from __future__ import annotations
 
+import copy
 import csv
 import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,50 +20,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
 from ..errors import DynamicFaceError
-from ..generator.files import save_generator
-from ..generator.network import Generator, GeneratorConfig
-from ..guiders import GUIDERS
 from ..io.pictures import write_image
-from ..perception import Perception
 from ..sheet import contact_sheet
 from .adversary import PatchDiscriminator, deceive_loss, judge_loss
 from .config import TrainConfig
 from .data import Shards
-from .losses import Criterion
+from .embedded import EmbeddedTask
+from .sd15 import AdapterTask
 from .state import optimizer_tensors, read_state, restore_module, restore_optimizer, write_state
 
 _SHEET_ROWS = 8
-_SHEET_BATCH = (1 << 31) - 1  # a batch number no run reaches
+_SHEET_BATCH = (1 << 31) - 1  # a batch number no run reaches; of whole pictures, as 1 << 31 is a multiple of every power of two
 _LOG_STEPS = 10
+_TERMS = ("pixels", "low", "contour", "bands", "features", "identity", "landmarks", "adversarial", "matching", "judge", "denoising")
+TASKS = {"embedded": EmbeddedTask, "sd15": AdapterTask}
 log = logging.getLogger(__name__)
-
-
-class Task(nn.Module):
-    """The generator at one random moment of the path from noise to picture, each condition left out now and then."""
-
-    def __init__(self, net: Generator, config: TrainConfig) -> None:
-        super().__init__()
-        self.net, self.config = net, config
-
-    def forward(self, batch: dict[str, Tensor], seed: int) -> tuple[Tensor, Tensor]:
-        """Prediction (B, 3, H, W) and sigma (B,) for a batch of `data.Shards`. seed: of this step's noise, the same on every device."""
-        target, config = batch["target"], self.config
-        draw = torch.Generator().manual_seed(seed)
-        count = len(target)
-        noise = torch.randn(target.shape, generator=draw).to(target)
-        sigma = torch.rand(count, generator=draw)
-        sigma = torch.where(torch.rand(count, generator=draw) < config.one_step, torch.ones(()), sigma).to(target)
-        keep = (torch.rand(len(GUIDERS) + 1, count, generator=draw) >= config.drop).to(target)
-        reference = batch["reference"] if float(torch.rand((), generator=draw)) < config.reference_share else None
-        conditions = self.net.condition(
-            {name: batch[name] for name in GUIDERS},
-            {name: keep[k].view(-1, 1, 1, 1) for k, name in enumerate(GUIDERS)},
-            batch["embedding"],
-            batch["shape"],
-            reference,
-        ).replace(identity=keep[-1])
-        level = sigma.view(-1, 1, 1, 1)
-        return self.net((1 - level) * target + level * noise, sigma, batch["composite"], batch["mask"], conditions), sigma
 
 
 class Trainer:
@@ -82,21 +53,19 @@ class Trainer:
         self.config, self.out = config, Path(out)
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         torch.manual_seed(config.seed)
-        self.batches = Shards(shards, config.batch, partial(config.window_at, processes=self.accelerator.num_processes), config.seed)
-        net = Generator(_network_config(config.network)).to(self.device, memory_format=torch.channels_last)
-        self.average = Generator(net.config).to(self.device, memory_format=torch.channels_last).requires_grad_(False).eval()
-        self.average.load_state_dict(net.state_dict())
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
-        self.task, self.optimizer = self.accelerator.prepare(Task(net, config), self.optimizer)
-        perception = Perception.load(self.device)
-        watched = perception.landmarks if config.losses.landmarks else None
-        self.criterion = Criterion(config.losses, perception.identity, watched, config.frame).to(self.device)
+        self.batches = Shards(shards, config.batch, config.window_at, config.seed)
+        task = TASKS[config.model](config, self.device)
+        self.average = copy.deepcopy(task.net).requires_grad_(False).eval()
+        trained = task.net.parameters()
+        optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99))
+        self.task, self.optimizer = self.accelerator.prepare(task, optimizer)
         self.judge, self.judge_optimizer = None, None
         if config.judge_from < 1:
             judge = PatchDiscriminator().to(self.device, memory_format=torch.channels_last)
             optimizer = torch.optim.AdamW(judge.parameters(), lr=config.judge_rate, betas=(0.5, 0.99))
             self.judge, self.judge_optimizer = self.accelerator.prepare(judge, optimizer)
         self.step, self.seconds = 0, 0.0
+        self.written: list[Path] = []
         self._resume()
 
     @property
@@ -104,7 +73,7 @@ class Trainer:
         return self.accelerator.device
 
     @property
-    def net(self) -> Generator:
+    def net(self) -> nn.Module:
         """The network in training."""
         return self.accelerator.unwrap_model(self.task).net
 
@@ -154,15 +123,14 @@ class Trainer:
             group["lr"] = rate
         judging = self.judge is not None and progress >= config.judge_from
         with self._attention(), self.accelerator.autocast():
-            found, sigma = self.task(batch, self._seed())
-            terms = self.criterion(found, batch, sigma)
+            terms, found = self.task(batch, self._seed())
             if judging:
-                pair = batch["composite"] + batch["mask"] * (found.float() - batch["composite"]), batch["target"], batch["expression"]
+                pair = found, batch["target"], batch["expression"]
                 verdict, matching = deceive_loss(self.judge, *pair)
                 terms |= {"adversarial": config.losses.adversarial * verdict, "matching": config.losses.matching * matching}
         loss = sum(terms.values())
         self.accelerator.backward(loss)
-        norm = self.accelerator.clip_grad_norm_(self.task.parameters(), config.clip)
+        norm = self.accelerator.clip_grad_norm_(self.net.parameters(), config.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if judging:
@@ -220,7 +188,7 @@ class Trainer:
             moments = {name: value.bfloat16() if value.dim() else value for name, value in moments.items()}
         facts = {"step": self.step, "seconds": self.seconds, "config": self.config.plain()}
         write_state(self.out / "state", tensors | kept | moments, facts)
-        save_generator(self.out / "weights.safetensors", self.average, {"steps": str(self.step)})
+        self.written = self.accelerator.unwrap_model(self.task).export(self.average, self.out, {"steps": str(self.step)})
 
     def _resume(self) -> None:
         found = read_state(self.out / "state")
@@ -238,24 +206,11 @@ class Trainer:
 
     @torch.no_grad()
     def draw_sheet(self) -> None:
-        """A sheet of some samples: question, answer of the running average in one step, truth, reference."""
+        """A sheet of some samples by the running average."""
         if not self.accelerator.is_main_process:
             return
         batch = {name: x[:_SHEET_ROWS] for name, x in self._placed(self.batches[_SHEET_BATCH]).items()}
-        sigma = batch["target"].new_ones(len(batch["target"]))
-        noise = torch.randn(batch["target"].shape, generator=torch.Generator().manual_seed(0)).to(batch["target"])
-        guides = {name: batch[name] for name in GUIDERS}
         with self.accelerator.autocast():
-            conditions = self.average.condition(guides, None, batch["embedding"], batch["shape"], batch["reference"])
-            found = self.average(noise, sigma, batch["composite"], batch["mask"], conditions).float()
-        columns = {"composite": batch["composite"], "one step": found, "photograph": batch["target"], "reference": batch["reference"]}
-        columns["one step"] = batch["composite"] + batch["mask"] * (found - batch["composite"])
-        rows = [[x[k].permute(1, 2, 0) / 2 + 0.5 for x in columns.values()] for k in range(len(sigma))]
+            columns = self.accelerator.unwrap_model(self.task).sheet(self.average, batch)
+        rows = [[x[k].permute(1, 2, 0).float() / 2 + 0.5 for x in columns.values()] for k in range(len(batch["target"]))]
         write_image(self.out / "sheets" / f"step{self.step:07d}.png", contact_sheet(rows, [list(columns)] * len(rows)))
-
-
-def _network_config(values: dict) -> GeneratorConfig:
-    return GeneratorConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
-
-
-_TERMS = ("pixels", "low", "contour", "bands", "features", "identity", "landmarks", "adversarial", "matching", "judge")

@@ -50,4 +50,33 @@ def shards(tmp_path_factory):
 def config() -> TrainConfig:
     """A run of six steps on a tiny network in full precision."""
     weights = LossWeights(features=1.0, identity=0.2)
-    return TrainConfig(network=TINY, steps=6, batch=2, window=64, whole_from=1.0, warmup=1, frame=64, precision="no", losses=weights)
+    return TrainConfig(network=TINY, steps=6, batch=2, window=64, whole_every=1000, warmup=1, frame=64, precision="no", losses=weights)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A Stable Diffusion checkpoint of a few thousand weights, in diffusers' layout."""
+    diffusers = pytest.importorskip("diffusers", reason="adapters are trained with diffusers")
+    try:
+        network, autoencoder = diffusers.UNet2DConditionModel, diffusers.AutoencoderKL  # imported only now
+    except RuntimeError as error:
+        pytest.skip(f"diffusers does not work here: {str(error).splitlines()[-1]}")
+    folder = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (32, 32), "layers_per_block": 1}
+    unet = network(
+        **blocks,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=64,
+        attention_head_dim=8,
+    )
+    vae = autoencoder(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+    )
+    for name, part in {"unet": unet, "vae": vae, "scheduler": diffusers.DDPMScheduler()}.items():
+        part.save_pretrained(folder / name)
+    return folder

@@ -40,7 +40,7 @@ def test_a_folder_without_shards_is_refused(tmp_path):
         Shards(tmp_path, 2, lambda number: 64)
 
 
-@pytest.mark.parametrize("name", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", ["cpu", "gpu", "sd15"])
 def test_shipped_configurations_load(name):
     assert TrainConfig.load(name).steps > 0
 
