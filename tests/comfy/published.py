@@ -1,8 +1,8 @@
 """What the published networks answer: small ones with random weights, run by their authors' own code, against which ours are held.
 
 `published.json` holds the answers, to five decimals, for the weights and inputs below:
-animate_anyone  Moore-AnimateAnyone at a914ef3: pose guider, ReferenceNet, denoising U-Net with motion modules, both halves of guidance, t = 500
-face_id         IP-Adapter at 62e4af9: a U-Net with its attention processors, both halves of guidance, t = 500
+animate_anyone  Moore-AnimateAnyone at a914ef3: pose guider, ReferenceNet, denoising U-Net with motion modules, guidance on, t = 500
+face_id         IP-Adapter at 62e4af9: a U-Net with its attention processors, guidance on, t = 500
 champ           champ at 02e5533: the first four channels of a guidance encoder
 id2token        Face-Adapter at 6e31388
 """
