@@ -76,6 +76,7 @@ class Report:
     skipped: str = ""
     module: str = ""  # python -m benchmarks.<module> prints this report alone
     seconds: float = 0.0
+    processor_seconds: float = 0.0  # of all cores together, which other programs disturb less
 
     @property
     def command(self) -> str:
@@ -87,7 +88,7 @@ class Report:
 
     def markdown(self) -> str:
         body = [f"Not measured: {self.skipped}"] if self.skipped else [table.markdown() for table in self.tables]
-        how = [f"`{self.command}`, {self.seconds:.0f} s"] if self.module and self.tables else []
+        how = [f"`{self.command}`: {self.seconds:.0f} s, {self.processor_seconds:.0f} s of processor time."] if self.tables else []
         return "\n\n".join([f"## {self.name}", *how, *body]) + "\n"
 
 
@@ -163,9 +164,11 @@ def spread(items: Sequence, count: int | None) -> list:
 
 def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Report:
     """One measurement as a report; missing data, tools or weights become its reason."""
-    started, module = time.perf_counter(), measure.__module__.rpartition(".")[2]
+    module = measure.__globals__["__spec__"].name.rpartition(".")[2]  # also where it runs as the program
+    started, worked = time.perf_counter(), time.process_time()
     try:
-        return Report(name, measure(pipe, options), module=module, seconds=time.perf_counter() - started)
+        tables = measure(pipe, options)
+        return Report(name, tables, module=module, seconds=time.perf_counter() - started, processor_seconds=time.process_time() - worked)
     except (SkippedError, DynamicFaceError) as reason:
         return Report(name, skipped=str(reason), module=module)
 

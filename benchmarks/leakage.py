@@ -25,7 +25,7 @@ from .common import Figure, Options, SkippedError, Table, command, load, log
 from .expression import moved_pose
 from .faces import retrack
 
-FACES = 24
+FACES, QUICK_FACES = 24, 2
 _GREY, _RENDER = 0.25, 512
 _SHIFT = 0.4  # px, of the row in which nothing moves
 _STILL = ("expression", "gaze")  # factors beside which optical flow can tell how far the head moved
@@ -52,7 +52,7 @@ class Seen:
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    photos = options.data.portraits(options.count(FACES))
+    photos = options.data.portraits(options.count(QUICK_FACES if options.quick else FACES))
     composited: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     rendered: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     ground = None
