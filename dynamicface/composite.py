@@ -78,7 +78,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     reach = _reach(before, after)
     known = surface.raster.mask[:, None].to(fields.dtype)
     moved, seen = fields[:, :2], fields[:, 5:] * (1 - surface.unseen[0])
-    if not torch.equal(prior.rotation, filmed.rotation):
+    if not torch.equal(before.screen, after.screen):
         seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
         around, outside = _follow_contour(before, after)
         moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)

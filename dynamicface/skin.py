@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import landmark_sets
 from .conventions import PARTS, srgb_to_linear
 from .filters import blur, fill_holes, masked_blur, sample
 from .images import sample_crops
@@ -23,9 +25,9 @@ _DARKEST = 0.05  # light that reaches the depth of the mouth
 _MATCH_RANGE = {SKIN: (0.4, 2.5), EYES: (0.1, 1.5)}
 _UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lies in its shadow
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
-_TONE_REACH = 0.9  # natural log: so far a skin is brought to the plate's tone; what lies further apart stays the source's own
-_GROUND_BLUR = 1 / 14  # of the texture: above it the light is the plate's, below it the detail is the source's
+_GROUND_BLUR = 1 / 10  # of the texture: above it the light is the plate's, below it the detail is the source's
 _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is taken out
+_FEATURE = 6e-3  # metres around brows, eyes, nose and lips that tell nothing of the light
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
 
@@ -77,50 +79,67 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
 def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) and alpha (F, 1, H, W) of another identity's skin under the filmed light.
 
-    own: the identity in the plate; picture: (F, 3, H, W) the linear plate in the crop.
+    own: the identity in the plate; picture: (F, 3, H, W) the linear plate in the crop. In log colour the face is the source's albedo with
+    the broad unevenness of its plain skin exchanged for the plate's: features keep their full contrast, light and tone are the plate's.
     """
     head = surface.after.head
-    albedo = identity.albedo[None]
-    ground, own_skin = illumination_texture(picture, surface.before, _GROUND, blur_share=_GROUND_BLUR)
-    flat = _flat_albedo(identity, head)
-    tone_source = _face_mean(flat, head)
-    tone_own = tone_source if own.albedo is None else _face_mean(_flat_albedo(own, head), head)
-    apart = (tone_source / tone_own).clamp_min(1e-3).log()
-    tone = torch.lerp(apart - apart.clamp(-_TONE_REACH, _TONE_REACH), apart, look.skin_tone).exp()
-    # Broad shading that is left in the source's albedo would be seen as a second light: only its detail is taken.
-    region = texture.head_region(head, _GROUND)[None].clamp_min(0.01)
-    broad = masked_blur(flat, region, max(round(_GROUND * _GROUND_BLUR), 1)) / tone_source[..., None, None]
-    level = broad.mean(1, keepdim=True).clamp_min(0.05)
-    even = level**_EVENNESS * (broad / level).clamp(0.3, 3) ** (_EVENNESS / 2)
-    smooth = blur(albedo, max(albedo.shape[-1] // 100, 1), 2).clamp_min(1e-3)
-    lift = (light.luminance(tone_own) / light.luminance(tone_source)).clamp(0.4, 2.5)
-    pores = (albedo / smooth).clamp_min(1e-3) ** (look.detail * lift**-0.25)[..., None, None, None]
-    features = _carry_contrast(smooth / tone_source[..., None, None], lift)
-    colour = _read(pores * features, surface) * _read(ground / even, surface) * tone[..., None, None]
+    radiance, weight, bare = _bare_skin(picture, surface.before, _GROUND)
+    small = F.interpolate(identity.albedo[None], (_GROUND, _GROUND), mode="area")
+    plain = _plain_skin(head, _GROUND)
+    theirs, ours = _broad(small, plain, head), _broad(radiance, weight * plain, head)
+    region = texture.head_region(head, _GROUND)[None]
+    tone_source = (theirs * region).sum((-2, -1), keepdim=True) / region.sum()
+    ground = ours - _EVENNESS * (theirs - tone_source)
+
+    tones = [_skin_tone(x, head) for x in (own, identity)]
+    kept = look.skin_tone * (tones[1] / tones[0]).log()
+    lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(0.4, 2.5)
+    logs = identity.albedo[None].clamp_min(2e-3).log() - tone_source
+    smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
+    detail = (logs - smooth) * look.detail * lift[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift)
+    colour = (_read(detail, surface) + _read(ground + kept[:, :, None, None], surface)).exp()
 
     soft = _feather(surface.picture(surface.region), look.feather * surface.after.size / CROP_METRES)
-    seen = _where_seen(identity, head).expand(len(own_skin), -1, -1, -1)
-    limits = _read(torch.cat([seen, own_skin], 1), surface).amin(1, keepdim=True)
-    skin = surface.picture(torch.isin(surface.part, torch.tensor(_FACE, device=albedo.device)).to(colour.dtype))
+    seen = _where_seen(identity, head).expand(len(bare), -1, -1, -1)
+    limits = _read(torch.cat([seen, bare], 1), surface).amin(1, keepdim=True)
+    skin = surface.picture(torch.isin(surface.part, torch.tensor(_FACE, device=colour.device)).to(colour.dtype))
     return colour, soft * limits * skin
 
 
-def _flat_albedo(identity: Identity, head: HeadModel) -> Tensor:
-    """(1, 3, U, U) an identity's albedo without what lips and brows do to any skin."""
-    small = F.interpolate(identity.albedo[None], (_GROUND, _GROUND), mode="area")
-    return small / texture.relative_albedo(head, _GROUND).clamp_min(0.2)
+def _broad(images: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
+    """Log colour (F, 3, U, U) of a face's plain skin, as textures (F, 3, U, U) show it under weight, continued over its features."""
+    size = images.shape[-1]
+    flat = images.clamp_min(2e-3).log() - texture.relative_albedo(head, size).clamp_min(0.2).log()
+    everywhere = weight + 0.02 * texture.head_region(head, size).clamp_min(0.01)
+    return masked_blur(fill_holes(flat, weight.clamp(0, 0.999)), everywhere, max(round(size * _GROUND_BLUR), 1))
 
 
-def _carry_contrast(features: Tensor, lift: Tensor) -> Tensor:
-    """Contrast of a skin (F, 3, U, U), relative to its own tone, for a skin `lift` (F,) times as bright.
+@lru_cache(maxsize=8)
+def _plain_skin(head: HeadModel, size: int) -> Tensor:
+    """(1, 1, U, U) 1 on cheeks, forehead and chin, 0 on and close to brows, eyes, nose and lips, whose shading is the person's."""
+    table = texture.atlas(head, size)
+    position = table.scatter(table.gather(head.template[None]))[0].flatten(1).T
+    features = head.landmarks(head.template)[list(landmark_sets.FEATURES)]
+    distance = torch.cdist(position, features).amin(1).view(1, 1, size, size)
+    return ((distance - _FEATURE) / _FEATURE).clamp(0, 1) * texture.head_region(head, size)[None]
+
+
+def _skin_tone(identity: Identity, head: HeadModel) -> Tensor:
+    """Mean albedo (1, 3) of an identity's skin without what lips and brows do to any skin; the mean head's where none is known."""
+    albedo = head.albedo if identity.albedo is None else identity.albedo
+    small = F.interpolate(albedo[None], (_GROUND, _GROUND), mode="area")
+    return _face_mean(small / texture.relative_albedo(head, _GROUND).clamp_min(0.2), head).clamp_min(1e-3)
+
+
+def _carry_contrast(logs: Tensor, lift: Tensor) -> Tensor:
+    """Log contrast (F, 3, U, U) of a skin, relative to its own tone, for a skin `lift` (F,) times as bright.
 
     Highlights stand out more, and colours are more saturated, on dark skin than on light skin; carried over unchanged they would glow.
     """
-    logs = features.clamp_min(1e-3).log()
     level = logs.mean(1, keepdim=True)
     dark, bright, chroma = (lift[:, None, None, None] ** -power for power in (0.2, 0.6, 0.4))
     shaped = torch.where(level > 0, level * bright.clamp(max=1.5), level * dark.clamp(max=1.25))
-    return (shaped + (logs - level) * chroma.clamp(max=1.0)).exp()
+    return shaped + (logs - level) * chroma.clamp(max=1.0)
 
 
 def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
@@ -141,13 +160,19 @@ def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_shar
     person's skin (F, 1, U, U), 0 where hair or a hat covers it.
     """
     head = posed.head
-    radiance, weight = texture.extract(picture, posed, size)
-    likely = texture.skin_likelihood(radiance, weight, head)
-    bare = torch.where(weight > 0.1, likely, 1.0)
-    weight = weight * texture.head_region(head, size) * likely
+    radiance, weight, bare = _bare_skin(picture, posed, size)
     flat = radiance / texture.relative_albedo(head, size).clamp_min(0.2)
     ground = masked_blur(fill_holes(flat, weight.clamp(0, 1)), torch.ones_like(weight), max(round(size * blur_share), 1))
-    return ground, blur(bare, max(size // 100, 1), 2)
+    return ground, bare
+
+
+def _bare_skin(picture: Tensor, posed: PosedHead, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the plate shows of its person's skin: radiance (F, 3, U, U), how far it is to be believed (F, 1, U, U), and where nothing
+    lies over the skin (F, 1, U, U), soft, also 1 where the plate does not show the surface at all."""
+    radiance, weight = texture.extract(picture, posed, size)
+    likely = texture.skin_likelihood(radiance, weight, posed.head)
+    bare = torch.where(weight > 0.1, likely, 1.0)
+    return radiance, weight * texture.head_region(posed.head, size) * likely, blur(bare, max(size // 100, 1), 2)
 
 
 def linear_crops(plate: Tensor, crop: FaceCrop) -> Tensor:
