@@ -11,6 +11,7 @@ import pytest
 from comfy_in_process import ComfyError
 from PIL import Image, ImageChops
 
+from dynamicface.conventions import ARKIT_NAMES
 from dynamicface.io.provenance import hash_graph
 
 
@@ -76,7 +77,9 @@ def test_an_own_preset_is_saved_listed_and_used(comfy, portrait):
     finally:
         (folder / "test smirk.json").unlink(missing_ok=True)
     with pytest.raises(ComfyError, match="cannot be a file name here"):
-        comfy.run(graph(portrait, **{"4": preset(), "5": node("DynamicFace_SavePreset", prior=["4", 0], name="../../x", frame=0, gaze=False)}))
+        comfy.run(
+            graph(portrait, **{"4": preset(), "5": node("DynamicFace_SavePreset", prior=["4", 0], name="../../x", frame=0, gaze=False)})
+        )
 
 
 def test_a_library_of_one_actor(comfy, portrait):
@@ -163,3 +166,16 @@ def test_provenance_names_the_photograph_and_the_graph(comfy, portrait):
     (plain,) = written(comfy, "plain*")
     with Image.open(plain) as image, Image.open(saved) as first:
         assert "XML:com.adobe.xmp" not in image.info and ImageChops.difference(image, first).getbbox() is None
+
+
+def test_the_curve_editor_of_newer_versions_moves_a_dial(comfy, fitted):
+    """Core's curve input (0.15.1 and newer) offers interp_array; what it draws arrives over the whole shot."""
+
+    class Curve:
+        def interp_array(self, xs):
+            return xs**2
+
+    curves = comfy.nodes["DynamicFace_ExpressionCurves"]
+    (shot,) = curves.execute(fitted, "{}", 5, curve=Curve(), curve_dial="jawOpen", curve_amount=0.8).args
+    jaw = shot.expression[:, ARKIT_NAMES.index("jawOpen")] - fitted.expression[0, ARKIT_NAMES.index("jawOpen")]
+    assert jaw.tolist() == pytest.approx([0.8 * (k / 4) ** 2 for k in range(5)], abs=1e-6)
