@@ -6,7 +6,7 @@ like the clip and holds still otherwise. Two inputs are made from it:
 - made to flicker: every frame gets its own exposure and colour, generation noise from grain to blotches, and 1-3 px of crop jitter
 - swapped frame by frame: the same swap from the unsmoothed fit, as it comes out of the pipeline
 
-python -m benchmarks.tvo --pictures DIR writes strips and time slices of the first clip instead of measuring.
+python -m benchmarks.tvo --pictures DIR writes strips and time slices of one clip instead of measuring.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from dynamicface.metrics.temporal import inter_frame_ssim, warp_error
 from dynamicface.tvo import Dials, FusionTVO, PairFlow, plate_flow, stabilise
 from dynamicface.tvo.flow import warp
 
-from .common import SEED, Data, Figure, Options, Table, arguments, command, fit_photo, log, prepare
+from .common import SEED, Data, Figure, Options, SkippedError, Table, arguments, command, fit_photo, log, prepare
 from .faces import retrack
 from .speed import moving_face, peak_memory
 
@@ -46,6 +46,8 @@ _SMOOTH = 1.5  # frames, of the truth's fit
 _INNER = 0.99  # of the mask: only the changed face is measured
 _MOUTH, _MOUTH_CORNERS = (13, 14), (61, 291)
 _IRIS = 468
+_MOVES = 0.02  # standard deviation of an opening below which there is nothing to measure
+_PORTRAITS, _PEOPLE = 16, (2, 10, 4, 1, 3)  # of so many portraits spread over the set: adults who look into the camera
 _EYES = ((159, 145, 33, 133), (386, 374, 362, 263))
 COLUMNS = (
     *("inter-frame SSIM", "warp error x 255", "detail over truth", "detail's correlation", "distance to truth x 255", "SSIM to truth"),
@@ -62,6 +64,8 @@ class Shot:
     raw: Tensor
     mask: Tensor  # (F, H, W)
     flow: PairFlow  # of the plate, at its own size
+    plate_openings: tuple[Tensor, Tensor]  # (F,) of mouth and lids
+    truth_openings: tuple[Tensor, Tensor]
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
@@ -75,7 +79,8 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
             for name, result in methods(bad, shot).items():
                 found[kind][name].append(score(pipe, result, shot))
-                untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]) or not name.startswith("FusionTVO"))
+                if name.startswith("FusionTVO"):
+                    untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]))
             found[kind]["the truth itself"].append(score(pipe, shot.truth, shot))
         log.info("clip %d: %s", number + 1, path.name)
     return [*(_quality(kind, rows, untouched) for kind, rows in found.items()), cost(options)]
@@ -97,8 +102,8 @@ def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Seq
             Figure("tvo.lids", 100 * ours[7], "%", "higher", data),
         )
     note = (
-        f"Inside the mask only. Motion is taken out by the plate's flow. Amplitude: slope of the re-tracked opening of mouth and lids "
-        f"against the truth's. Pixels outside the mask identical to the bit: {sum(untouched)} of {len(untouched)} results."
+        f"Inside the mask only. Motion is taken out by the plate's flow. Amplitude: covariance of the re-tracked opening of mouth and lids "
+        f"with the plate's, over the truth's. FusionTVO's pixels outside the mask identical to the bit: {sum(untouched)} of {len(untouched)} clips."
     )
     return Table(f"Swapped clips, {kind}; means of {clips} clips", ("", *COLUMNS), [(k, *v) for k, v in means.items()], note, figures)
 
@@ -107,15 +112,17 @@ def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Seq
 
 
 def swapped(pipe: FacePipeline, path: Path, options: Options, number: int) -> Shot:
-    """A clip with the face of somebody from the portraits; a different person for each clip."""
+    """A clip with the face of one of the portraits; a different person for each clip."""
     clip = Clip(path)
     plate = clip[: min(FRAMES, len(clip))].to(options.device)
-    people = options.data.faces(16)
-    source = next(prior for k in range(len(people)) if (prior := fit_photo(pipe, people[(number + k) % len(people)], options)) is not None)
+    source = fit_photo(pipe, options.data.faces(_PORTRAITS)[_PEOPLE[number % len(_PEOPLE)]], options)
+    if source is None:
+        raise SkippedError("No face was found in the portrait that is swapped in.")
     prior = pipe.fit(plate)
     raw, _ = pipe.render(compose_prior(prior, identity=source))
     truth, mask = pipe.render(compose_prior(smoothed(prior), identity=source))
-    return Shot(plate, truth, raw, mask, plate_flow(plate.movedim(-1, 1), longest=max(plate.shape[1:3])))
+    flow = plate_flow(plate.movedim(-1, 1), longest=max(plate.shape[1:3]))
+    return Shot(plate, truth, raw, mask, flow, openings(pipe, plate), openings(pipe, truth))
 
 
 def smoothed(prior: FacePrior) -> FacePrior:
@@ -204,7 +211,7 @@ def score(pipe: FacePipeline, result: Tensor, shot: Shot) -> tuple[float, ...]:
         float((fine * wanted).sum() / (fine.norm() * wanted.norm())),
         255 * float(distance.sqrt()),
         float(ssim(result, shot.truth, inside).mean()),
-        *amplitudes(pipe, result, shot.truth),
+        *amplitudes(pipe, result, shot),
     )
 
 
@@ -214,22 +221,28 @@ def _fine(clip: Tensor) -> Tensor:
     return (grey - blur(grey, 1, 2))[:, 0]
 
 
-def amplitudes(pipe: FacePipeline, result: Tensor, truth: Tensor) -> tuple[float, float]:
-    """How far mouth and lids open and close, as a share of the truth: slope of one curve against the other."""
-    tracks = [retrack(pipe, clip) for clip in (result, truth)]
-    if None in tracks:
-        return float("nan"), float("nan")
-    found, wanted = ([curve - curve.mean() for curve in openings(track.landmarks)] for track in tracks)
-    return tuple(float((a * b).sum() / (b * b).sum()) for a, b in zip(found, wanted, strict=True))
+def amplitudes(pipe: FacePipeline, result: Tensor, shot: Shot) -> list[float]:
+    """How far mouth and lids open and close, as a share of the truth; not a number where the plate's hardly move.
+
+    cov(result, plate) / cov(truth, plate): the plate's own curve says when something happens, so that the tracker's noise cancels out.
+    """
+    curves = openings(pipe, result)
+    out = []
+    for found, wanted, filmed in zip(curves, shot.truth_openings, shot.plate_openings, strict=True):
+        event = filmed - filmed.mean()
+        out.append(float((found * event).sum() / (wanted * event).sum()) if float(filmed.std()) > _MOVES else float("nan"))
+    return out
 
 
-def openings(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Opening of mouth and lids (F,) over their widths."""
+def openings(pipe: FacePipeline, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Opening of mouth and lids (F,) over their widths, found anew."""
+    track = retrack(pipe, clip)
+    if track is None:
+        return (torch.full((len(clip),), torch.nan),) * 2
 
     def ratio(top: int, bottom: int, left: int, right: int) -> Tensor:
-        return (landmarks[:, top, :2] - landmarks[:, bottom, :2]).norm(dim=-1) / (landmarks[:, left, :2] - landmarks[:, right, :2]).norm(
-            dim=-1
-        )
+        high, low, start, end = (track.landmarks[:, point, :2] for point in (top, bottom, left, right))
+        return (high - low).norm(dim=-1) / (start - end).norm(dim=-1)
 
     return ratio(*_MOUTH, *_MOUTH_CORNERS), sum(ratio(*eye) for eye in _EYES) / 2
 
@@ -271,7 +284,7 @@ _SHOWN = ("made to flicker", "temporal median of 5", "flow blending", "FusionTVO
 
 def pictures(pipe: FacePipeline, options: Options, folder: Path) -> None:
     """tvo_slices.jpg: one column of pixels through an eye (above) and the mouth (below) over time; tvo_strip.jpg: five frames in a row."""
-    shot = swapped(pipe, options.data.clips(1)[0], options, 0)
+    shot = swapped(pipe, options.data.clips()[-1], options, 0)
     bad = flickering(shot, 0)
     results = methods(bad, shot)
     clips = [bad, *(results[name] for name in _SHOWN[1:4]), shot.truth]
@@ -282,18 +295,18 @@ def pictures(pipe: FacePipeline, options: Options, folder: Path) -> None:
     slices = [torch.cat([clip[:, top:bottom, column].movedim(0, 1) for column in (eye, mouth)]) for clip in clips]
     strip = [clip[middle : middle + 5, top:bottom, left:right].movedim(0, 1).flatten(1, 2) for clip in clips]
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "tvo_slices.jpg", slices, 4, across=True)
-    _write(folder / "tvo_strip.jpg", strip, 1, across=False)
+    _write(folder / "tvo_slices.jpg", slices, (4, 2), across=True)
+    _write(folder / "tvo_strip.jpg", strip, (1, 1), across=False)
 
 
-def _write(path: Path, parts: Sequence[Tensor], scale: int, *, across: bool) -> None:
+def _write(path: Path, parts: Sequence[Tensor], scale: tuple[int, int], *, across: bool) -> None:
+    """Pictures (H, W, 3) side by side or below each other, enlarged by whole pixels across and down."""
     gap = 4
     parts = [part.clamp(0, 1).mul(255).byte().cpu().numpy() for part in parts]
     pad = ((0, 0), (0, gap), (0, 0)) if across else ((0, gap), (0, 0), (0, 0))
     joined = np.concatenate([np.pad(part, pad, constant_values=255) for part in parts], 1 if across else 0)
-    Image.fromarray(joined).resize((joined.shape[1] * scale, joined.shape[0] * min(scale, 2)), Image.Resampling.NEAREST).save(
-        path, quality=82
-    )
+    size = joined.shape[1] * scale[0], joined.shape[0] * scale[1]
+    Image.fromarray(joined).resize(size, Image.Resampling.NEAREST).save(path, quality=80)
     log.info("wrote %s (%s, from first to last)", path, ", ".join(_SHOWN))
 
 

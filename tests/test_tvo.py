@@ -222,6 +222,8 @@ def test_bad_input_is_one_sentence(flicker, plate, mask):
         stabilise(flicker, plate[:, :90], mask)
     with pytest.raises(ImageError, match="mask is 90 x 96"):
         stabilise(flicker, plate, mask[..., :90])
+    with pytest.raises(ImageError, match="images input has 1 channel"):
+        stabilise(flicker[..., :1], plate, mask)
     with pytest.raises(ImageError, match="no matte"):
         stabilise(flicker, plate, mask, Dials(background="plate"))
     with pytest.raises(DynamicFaceError, match="from 0 to 1"):

@@ -7,6 +7,7 @@ moved that the flow did not follow) is left out, as in non-local means (Buades e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def fuse(picture: Tensor, neighbours: Sequence[Neighbour], region: Tensor, radiu
         )
         total, mass = torch.zeros_like(differences[0][k]), 1.0
         for other, bands, energy, seen in zip(neighbours, differences, unlike, sure, strict=True):
-            near = float(torch.exp(torch.tensor(-0.5 * (other.distance / max(sigma, 1e-3)) ** 2)))
+            near = math.exp(-0.5 * (other.distance / max(sigma, 1e-3)) ** 2)
             weight = near * seen[k] * agreement(energy, usual)
             total, mass = total + weight * bands[k], mass + weight
         corrections.append(total / mass)

@@ -25,6 +25,7 @@ from .flow import FLOW_SIZE, DisFlow, Estimator, paths, plate_flow, resize, resi
 from .fuse import Neighbour, agreement, fuse, usual_energy
 from .lock import LOCK_SIZE, Correction, measure
 
+_GRAIN = (1 / 255) ** 2  # squared difference that eight bits alone bring
 _LOCK_REACH = 2  # the first pass looks this many radii far: a mean of more frames, a steadier place to lock to
 _MARGIN = 0.15  # around the masked area, as a share of its size: flow and pyramid need surroundings
 
@@ -251,17 +252,13 @@ class FusionTVO:
         if self.dials.background == "generated":
             amount = torch.maximum(amount * person, self.dials.background_strength * (1 - person))
         amount = amount if frame.clear is None else amount * frame.clear
-        picture = frame.given[:, :3] if frame.given.shape[1] >= 3 else frame.picture
+        picture = frame.given[:, :3]
         if self.dials.strength or self.dials.background == "generated":
             steady = frame.picture + fuse(frame.difference, found, (amount > 0).to(amount), self.dials.radius, self.dials.protect)
             picture = torch.where(amount > 0, picture + amount * (steady - picture), picture)
         if self.dials.background == "plate":
             picture = to_plate(picture, frame.plate, person, self.dials.background_strength)
-        rest = frame.given[:, 3:] if frame.given.shape[1] > 3 else frame.given[:, :0]
-        return torch.cat([picture.to(frame.given), rest], 1).movedim(1, -1)
-
-
-_GRAIN = (1 / 255) ** 2  # squared difference that eight bits alone bring
+        return torch.cat([picture.to(frame.given), frame.given[:, 3:]], 1).movedim(1, -1)
 
 
 class _Window:
@@ -333,6 +330,8 @@ def check(frames: Tensor, plate: Tensor, masks: dict[str, Tensor | None]) -> Non
     for name, images in (("images", frames), ("plate", plate)):
         if images.dim() != 4:
             as_plate(images, name)
+        if images.shape[-1] < 3:
+            raise ImageError(f"The {name} input has {images.shape[-1]} channel(s); stabilising needs RGB. Convert it to RGB first.")
     if len(frames) != len(plate):
         raise ImageError(f"There are {len(frames)} frames of the result and {len(plate)} of the plate. Connect the same frames of both.")
     if frames.shape[1:3] != plate.shape[1:3]:
