@@ -103,7 +103,8 @@ def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Seq
         )
     note = (
         f"Inside the mask only. Motion is taken out by the plate's flow. Amplitude: covariance of the re-tracked opening of mouth and lids "
-        f"with the plate's, over the truth's. FusionTVO's pixels outside the mask identical to the bit: {sum(untouched)} of {len(untouched)} clips."
+        f"with the plate's, over the truth's. FusionTVO's pixels outside the mask are identical to the bit in {sum(untouched)} of "
+        f"{len(untouched)} results."
     )
     return Table(f"Swapped clips, {kind}; means of {clips} clips", ("", *COLUMNS), [(k, *v) for k, v in means.items()], note, figures)
 
