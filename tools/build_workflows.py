@@ -17,11 +17,14 @@ from pathlib import Path
 
 from comfy_server import BASE, ROOT, ComfyServer
 from PIL import Image, ImageOps
-from ui_workflow import WIDGET_TYPES, to_api, widget_names
+from ui_workflow import WIDGET_TYPES, default_value, to_api, widget_names
 
 WORKFLOWS = ROOT / "workflows"
 WIDTH, ROW, TITLE = 300, 24, 40
 PICTURE = 300  # height of a node's picture
+SHOWS_A_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "DynamicFace_QCReport", "DynamicFace_Provenance")
+SHOWS_A_PICTURE += ("DynamicFace_EditExpression", "DynamicFace_EditPose", "DynamicFace_EditIdentity", "DynamicFace_EditLight")  # live
+SHOWS_A_PICTURE += ("DynamicFace_Composite", "DynamicFace_Expression", "DynamicFace_Swap", "DynamicFace_RenderPrior")  # while it runs
 THUMBNAIL, THUMBNAIL_TILES = 320, 3
 
 
@@ -46,7 +49,7 @@ class Graph:
             [360, height],
         )
 
-    def add(self, kind: str, title: str | None = None, picture: bool = False, values: dict | None = None, **inputs) -> dict:
+    def add(self, kind: str, title: str | None = None, values: dict | None = None, **inputs) -> dict:
         """A node; inputs are (node, output name), values the widgets that differ from their defaults."""
         info = self.info[kind]
         sections = [section for section in ("required", "optional") if section in info["input_order"]]
@@ -67,13 +70,13 @@ class Graph:
                 {"name": name, "type": io_type, "links": []} for name, io_type in zip(info["output_name"], info["output"], strict=True)
             ],
             "properties": {"Node name for S&R": kind},
-            "widgets_values": [(values or {}).get(name, _default(fields[name])) if name else "fixed" for name in widgets],
+            "widgets_values": [(values or {}).get(name, default_value(info, name)) for name in widgets],
         }
         if kind == "LoadImage":
             node["widgets_values"].append("image")  # the upload button stores a value, too
         shown = sum(not _options(fields[name]).get("advanced") for name in widgets if name)
         height = TITLE + ROW * (max(len(node["inputs"]), len(node["outputs"])) + shown)
-        self._place(node, [WIDTH, height + (PICTURE if picture or kind in ("LoadImage", "PreviewImage", "SaveImage") else 0)])
+        self._place(node, [WIDTH, height + (PICTURE if kind in SHOWS_A_PICTURE else 0)])
         for name, (source, output) in inputs.items():
             self._link(source, output, node, name)
         return node
@@ -111,13 +114,6 @@ def _options(field: tuple) -> dict:
     return field[2] if len(field) > 2 else {}
 
 
-def _default(field: tuple):
-    if "default" in _options(field):
-        return _options(field)["default"]
-    choices = field[1] if isinstance(field[1], list) else _options(field).get("options")
-    return choices[0] if choices else ""
-
-
 # --- the workflows ------------------------------------------------------------------------------------------------------
 
 A, B = {"image": "portrait_a.png"}, {"image": "portrait_b.png"}
@@ -133,8 +129,7 @@ def edit_an_expression(g: Graph) -> None:
     g.note(
         "## Edit an expression\nChoose a photograph, move the dials of **Edit Expression**, queue. Only the face changes; with "
         "every dial at 0 and intensity at 1 the picture comes back identical to the bit.\n\nTracking and fitting are cached: "
-        "moving a dial does not run them again. ARKit's 52 channels are under *Show advanced inputs* (or right click > *Show "
-        "Advanced*)."
+        "moving a dial does not run them again, and the node's own preview follows at once. ARKit's 52 channels are under *More*."
     )
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
@@ -143,7 +138,7 @@ def edit_an_expression(g: Graph) -> None:
     edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.7, "brows_up": 0.3})
     g.column()
     result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
-    g.add("DynamicFace_RenderPrior", "The 3D head", picture=True, prior=(edited, "prior"))
+    g.add("DynamicFace_RenderPrior", "The 3D head", prior=(edited, "prior"))
     g.column()
     g.add("SaveImage", "Edited", images=(result, "image"), values={"filename_prefix": "DynamicFace/expression"})
 
@@ -177,7 +172,7 @@ def relight(g: Graph) -> None:
     edited = g.add("DynamicFace_EditLight", prior=(prior, "prior"), values=values)
     g.column()
     result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
-    g.add("DynamicFace_RenderPrior", "The 3D head", picture=True, prior=(edited, "prior"))
+    g.add("DynamicFace_RenderPrior", "The 3D head", prior=(edited, "prior"))
     g.column()
     g.add("SaveImage", "Relit", images=(result, "image"), values={"filename_prefix": "DynamicFace/relight"})
 
@@ -196,7 +191,7 @@ def compose_five_factors(g: Graph) -> None:
     g.column()
     sources = {"identity": prior_b, "expression": prior_b, "pose": prior_a, "illumination": prior_a, "background": prior_a}
     composed = g.add("DynamicFace_ComposePrior", base=(prior_a, "prior"), **{factor: (p, "prior") for factor, p in sources.items()})
-    g.add("DynamicFace_RenderPrior", "The composed head", picture=True, prior=(composed, "prior"))
+    g.add("DynamicFace_RenderPrior", "The composed head", prior=(composed, "prior"))
     g.column()
     result = g.add("DynamicFace_Composite", prior=(composed, "prior"))
     g.column()
@@ -296,6 +291,126 @@ def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, 
     g.add("PreviewImage", "Without the generator", images=(composite, "image"))
 
 
+def expression_by_name(g: Graph) -> None:
+    g.note(
+        "## An expression by name\n**Expression Preset** gives the face a whole expression: emotions, winks, visemes, and your own from "
+        "*Save Preset*. *second* and *blend* mix two; *brows*, *eyes*, *mouth*, *jaw* (advanced) scale its regions. **Edit Expression** "
+        "behind it refines the result, with a live preview."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    preset = g.add("DynamicFace_ExpressionPreset", prior=(prior, "prior"), values={"preset": "surprise", "second": "laugh", "blend": 0.3})
+    edited = g.add("DynamicFace_EditExpression", prior=(preset, "prior"))
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    g.column()
+    g.add("SaveImage", "Surprised", images=(result, "image"), values={"filename_prefix": "DynamicFace/preset"})
+
+
+def bring_a_photograph_to_life(g: Graph) -> None:
+    g.note(
+        "## Bring a photograph to life\n**Expression Curves** moves dials and the head by keyframes: `[frame, value, how]`. A still "
+        "becomes "
+        "a shot as long as the last key. Any dial, ARKit channel, *intensity*, *yaw*, *pitch* and *roll* can be moved."
+    )
+    keyframes = {"smile": [[0, 0, "smooth"], [11, 0.8]], "blink_left": [[3, 0], [5, 1], [7, 0]], "blink_right": [[3, 0], [5, 1], [7, 0]]}
+    keyframes["yaw"] = [[0, -6, "smooth"], [11, 6]]
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    moved = g.add("DynamicFace_ExpressionCurves", prior=(prior, "prior"), values={"keyframes": json.dumps(keyframes, indent=1)})
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(moved, "prior"))
+    g.column()
+    g.add("SaveImage", "Frames", images=(result, "image"), values={"filename_prefix": "DynamicFace/life"})
+    video = g.add("CreateVideo", images=(result, "image"), values={"fps": 12.0})
+    g.add("SaveVideo", video=(video, "VIDEO"), values={"filename_prefix": "DynamicFace/life"})
+
+
+def expression_of_another_photo(g: Graph) -> None:
+    g.note(
+        "## The expression of another photo\n**Drive from Prior** gives A the expression of B. *absolute* copies it, *relative* "
+        "adds what a "
+        "clip's driver changes since its neutral frame. For a shot put its frames in place of B: the still becomes a shot."
+    )
+    photo = g.add("LoadImage", "A: this face", values=A)
+    driver = g.add("LoadImage", "B: this expression", values=B)
+    g.column()
+    prior = _fitted(g, photo, "A")
+    performance = _fitted(g, driver, "B")
+    g.column()
+    wires = {"prior": (prior, "prior"), "driver": (performance, "prior")}
+    driven = g.add("DynamicFace_DriveFromPrior", values={"mode": "absolute"}, **wires)
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(driven, "prior"))
+    g.column()
+    g.add("SaveImage", "A with B's expression", images=(result, "image"), values={"filename_prefix": "DynamicFace/driven"})
+
+
+def library_of_an_actor(g: Graph) -> None:
+    g.note(
+        "## A library of one actor's expressions\nOne picture in; every preset at every intensity out, as a batch in the order of "
+        "*names* and "
+        "as a contact sheet. *presets*: names or groups (emotion, eyes, viseme, own), *intensities*: e.g. 0.5, 1.0."
+    )
+    photo = g.add("LoadImage", "Actor", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    values = {"presets": "smile, surprise, anger, sadness, kiss, wink_left", "size": 256}
+    library = g.add("DynamicFace_ExpressionLibrary", prior=(prior, "prior"), values=values)
+    g.column()
+    g.add("SaveImage", "Contact sheet", images=(library, "sheet"), values={"filename_prefix": "DynamicFace/sheet"})
+    g.add("SaveImage", "Sequence", images=(library, "images"), values={"filename_prefix": "DynamicFace/library"})
+
+
+def a_face_for_3d(g: Graph) -> None:
+    g.note(
+        "## The face for 3D and comp\n**Export 3D Face** writes the person's mesh with ARKit's 52 shapes, texture, animation and "
+        "camera for "
+        "Blender, Maya or Unreal. **Render Passes** gives comp the normals, depth, UV and parts over the whole plate (*save*: EXR or PNG)."
+    )
+    photo = g.add("LoadImage", "Photograph", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    g.column()
+    g.add("DynamicFace_ExportFace", prior=(prior, "prior"), values={"filename_prefix": "DynamicFace/face"})
+    passes = g.add("DynamicFace_RenderPasses", prior=(prior, "prior"))
+    g.column()
+    g.add("SaveImage", "Normals", images=(passes, "normal"), values={"filename_prefix": "DynamicFace/normal"})
+    g.add("PreviewImage", "Depth", images=(passes, "depth"))
+    g.column()
+    g.add("PreviewImage", "Parts", images=(passes, "parts"))
+    g.add("PreviewImage", "UV", images=(passes, "uv"))
+
+
+def check_before_delivery(g: Graph) -> None:
+    g.note(
+        "## Check before delivery\n**QC Report** fits the result anew and says what changed against the plate, frame by frame. "
+        "**Gate** lets "
+        "it pass only when a figure is good enough. **Save with Provenance** writes down sources, models, consent and the mark for "
+        "synthetic media."
+    )
+    photo = g.add("LoadImage", "Plate", values=A)
+    g.column()
+    prior = _fitted(g, photo, "")
+    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": -0.5})
+    g.column()
+    result = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    g.column()
+    wires = {"images": (result, "image"), "plate": (photo, "IMAGE"), "mask": (result, "mask")}
+    report = g.add("DynamicFace_QCReport", **wires)
+    wires = {"images": (result, "image"), "quality": (report, "quality")}
+    gate = g.add("DynamicFace_Gate", **wires)
+    g.column()
+    values = {"consent": "Who agreed to what, and where the release is kept", "filename_prefix": "DynamicFace/delivery"}
+    g.add("DynamicFace_Provenance", images=(gate, "image"), values=values)
+    g.add("SaveImage", "Report", images=(report, "report"), values={"filename_prefix": "DynamicFace/report"})
+
+
 BUILDERS: tuple[Callable[[Graph], None], ...] = (
     edit_an_expression,
     swap_a_face,
@@ -304,6 +419,12 @@ BUILDERS: tuple[Callable[[Graph], None], ...] = (
     guides_for_any_controlnet,
     generate_an_expression,
     swap_with_the_generator,
+    expression_by_name,
+    bring_a_photograph_to_life,
+    expression_of_another_photo,
+    library_of_an_actor,
+    a_face_for_3d,
+    check_before_delivery,
 )
 
 
@@ -312,12 +433,13 @@ def main() -> None:
     parser.add_argument(
         "--thumbnails", nargs=2, metavar=("A", "B"), type=Path, help="run the workflows on these photographs for their pictures"
     )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these workflows instead of all")
     options = parser.parse_args()
     for file, photo in zip(("portrait_a.png", "portrait_b.png"), options.thumbnails or (), strict=False):
         Image.open(photo).convert("RGB").resize((512, 512), Image.Resampling.LANCZOS).save(BASE / "input" / file)
     with ComfyServer() as server:
         object_info = server.get("/object_info")
-        for build in BUILDERS:
+        for build in [build for build in BUILDERS if not options.only or build.__name__ in options.only]:
             graph = Graph(object_info)
             build(graph)
             path = WORKFLOWS / f"{build.__name__}.json"
@@ -331,8 +453,9 @@ def _thumbnail(server: ComfyServer, workflow: dict, object_info: dict) -> Image.
     """The workflow's results side by side, what it saves first."""
     prompt = to_api(workflow, object_info)
     outputs = server.run(prompt)
-    order = ["SaveImage", "DynamicFace_RenderPrior", "PreviewImage"]
-    nodes = sorted(outputs, key=lambda node: (order.index(prompt[node]["class_type"]), int(node)))[:THUMBNAIL_TILES]
+    order = ["SaveImage", "DynamicFace_Provenance", "DynamicFace_RenderPrior", "PreviewImage"]
+    shown = [node for node in outputs if prompt[node]["class_type"] in order]
+    nodes = sorted(shown, key=lambda node: (order.index(prompt[node]["class_type"]), int(node)))[:THUMBNAIL_TILES]
     pictures = [Image.open(io.BytesIO(server.view(outputs[node]["images"][0]))).convert("RGB") for node in nodes]
     sheet = Image.new("RGB", (THUMBNAIL * len(pictures), THUMBNAIL))
     for index, picture in enumerate(pictures):

@@ -2,7 +2,8 @@
 
 What the frontend does in `graphToPrompt`, for the workflows of this repository: widget values are stored by position, in the order of
 the node's inputs as /object_info gives them (required, then optional); an integer with control_after_generate has a second value behind
-it; a link overrides its input. Muted and bypassed nodes and subgraphs are refused with a sentence, notes are left out.
+it; a link overrides its input; inputs that the node got after the workflow was stored have their defaults. Muted and bypassed nodes and
+subgraphs are refused with a sentence, notes are left out.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ def widget_names(node_info: dict) -> list[str]:
     return names
 
 
+def default_value(node_info: dict, name: str):
+    """What a widget holds before anybody touches it."""
+    section = next((kind for kind in ("required", "optional") if name in node_info["input"].get(kind, {})), None)
+    if section is None:
+        return "fixed"  # control_after_generate
+    io_type, *rest = node_info["input"][section][name]
+    options = rest[0] if rest else {}
+    choices = io_type if isinstance(io_type, list) else options.get("options")
+    return options["default"] if "default" in options else choices[0] if choices else ""
+
+
 def to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
     """API-format prompt. Raises ValueError with the node's id and type where the workflow does not fit the server's nodes."""
     source = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
@@ -37,9 +49,9 @@ def to_api(workflow: dict, object_info: dict[str, dict]) -> dict[str, dict]:
             raise ValueError(f"{where}: the server has no such node.")
         if node.get("mode", 0) != 0:
             raise ValueError(f"{where}: muted and bypassed nodes are not converted.")
-        names, values = widget_names(object_info[node["type"]]), node.get("widgets_values") or []
-        if len(values) < len(names):
-            raise ValueError(f"{where}: {len(values)} widget values stored, the server's node has {len(names)} ({', '.join(names)}).")
+        info = object_info[node["type"]]
+        names, values = widget_names(info), list(node.get("widgets_values") or [])
+        values += [default_value(info, name) for name in names[len(values) :]]  # inputs the node got since the workflow was stored
         inputs = {name: value for name, value in zip(names, values, strict=False) if name}
         inputs |= {slot["name"]: source[slot["link"]] for slot in node.get("inputs", []) if slot.get("link") is not None}
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": node.get("title", node["type"])}}

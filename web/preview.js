@@ -2,6 +2,7 @@
 // The node's run leaves a file in ComfyUI's temp folder (dynamicface/preview.py); everything after that happens in web/preview/.
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { advancedWidgets, showAdvanced } from "./fold.mjs";
 import { previewOf } from "./preview/chain.mjs";
 import { EDITS } from "./preview/edits.mjs";
 import { Head } from "./preview/head.mjs";
@@ -50,10 +51,13 @@ function attach(node) {
   const panel = new Panel({
     read: () => (faces.has(node) ? previewOf(node, faces) : null),
     resetDials: () => resetDials(node, neutral),
+    showMore: advancedWidgets(node).length ? () => showAdvanced(node, !node.showAdvanced) : null,
     texts: textsFor(app.ui.settings.getSettingValue("Comfy.Locale")),
   });
   const widget = node.addDOMWidget(KEY, KEY, panel.root, { serialize: false, getMinHeight: () => Panel.height });
   widget.serialize = false; // neither in the prompt nor in the workflow: stored widget values stay as they are
+
+  if (advancedWidgets(node).length) showAdvanced(node, false); // the button unfolds them
 
   const show = async (output) => {
     const [file] = output?.[KEY] ?? [];

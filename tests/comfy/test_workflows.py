@@ -66,6 +66,8 @@ def test_positions_of_widget_values():
         ],
     }
     assert to_api(workflow, info)["3"]["inputs"] == {"seed": 42, "steps": ["8", 1], "mode": "b", "model": ["7", 0]}
+    workflow["nodes"][0]["widgets_values"] = [42, "fixed"]  # stored before the node had a mode
+    assert to_api(workflow, info)["3"]["inputs"] == {"seed": 42, "steps": ["8", 1], "mode": "a", "model": ["7", 0]}
     workflow["nodes"][0]["mode"] = 4
     with pytest.raises(ValueError, match="bypassed"):
         to_api(workflow, info)

@@ -189,7 +189,7 @@ async function nodes2(page, name, folder) {
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && hear(message.text()));
   page.on("pageerror", (error) => hear(String(error.stack)));
   const outside = [];
-  page.on("request", ({ url }) => /^https?:/.test(url()) && !url().startsWith(job.address) && outside.push(url()));
+  page.on("request", (request) => /^https?:/.test(request.url()) && !request.url().startsWith(job.address) && outside.push(request.url()));
   try {
     await open(page);
     messages = []; // what the frontend says at its start is not about a workflow

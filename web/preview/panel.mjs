@@ -1,10 +1,11 @@
-// The preview inside a node: a canvas that follows the dials, and four buttons.
+// The preview inside a node: a canvas that follows the dials, and its buttons.
 
 const HEIGHT = 260;
 const MOST_PIXELS = 720; // side of the canvas
 const TURN = 0.008; // radians a pixel of drag
 const STEEPEST = 1.2; // radians of pitch
 
+const [RAISED, PRESSED] = ["#2a2a2a", "#3a6ea5"];
 const STYLE = {
   root: "display:flex;flex-direction:column;width:100%;height:100%;min-height:240px;box-sizing:border-box;gap:4px;overflow:hidden",
   stage: "position:relative;flex:1;min-height:0;background:#3c3c3c;border-radius:6px;overflow:hidden",
@@ -12,8 +13,7 @@ const STYLE = {
   message:
     "position:absolute;inset:0;display:flex;align-items:center;justify-content:center;padding:12px;text-align:center;color:#c8c8c8;font:12px sans-serif",
   bar: "display:flex;gap:4px;flex:none",
-  button: "flex:1;padding:3px 4px;border:1px solid #555;border-radius:4px;background:#2a2a2a;color:#ddd;font:11px sans-serif;cursor:pointer",
-  pressed: "#3a6ea5",
+  button: "flex:1;padding:3px 4px;border:1px solid #555;border-radius:4px;color:#ddd;font:11px sans-serif;cursor:pointer",
 };
 
 function make(tag, style, parent) {
@@ -24,8 +24,11 @@ function make(tag, style, parent) {
 }
 
 export class Panel {
-  /** read() gives {face: {head, view}, key, filmed(), edited()} or null before the first run; resetDials() is the last button's work. */
-  constructor({ read, resetDials, texts }) {
+  /**
+   * read() gives {face: {head, view}, key, filmed(), edited()} or null before the first run; resetDials() and showMore() are the work of
+   * two buttons, without showMore that button is left out.
+   */
+  constructor({ read, resetDials, showMore, texts }) {
     this.read = read;
     this.texts = texts;
     this.orbit = [0, 0];
@@ -42,6 +45,7 @@ export class Panel {
     this.#toggle(bar, "wireframe");
     this.#button(bar, "view", () => (this.orbit = [0, 0]));
     this.#button(bar, "dials", resetDials);
+    if (showMore) this.#button(bar, "more", showMore);
     this.#orbitByMouse();
     this.frame = requestAnimationFrame(() => this.#tick());
   }
@@ -89,6 +93,7 @@ export class Panel {
     const button = make("button", STYLE.button, bar);
     Object.assign(button, { type: "button", textContent: label, title: tip });
     button.dataset.action = name;
+    button.style.background = RAISED;
     button.addEventListener("click", action);
     return button;
   }
@@ -97,7 +102,7 @@ export class Panel {
     const button = this.#button(bar, name, () => {
       this.options[name] = !this.options[name];
       button.setAttribute("aria-pressed", this.options[name]);
-      button.style.background = this.options[name] ? STYLE.pressed : "";
+      button.style.background = this.options[name] ? PRESSED : RAISED;
     });
   }
 

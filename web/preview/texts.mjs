@@ -8,6 +8,7 @@ const TEXTS = {
     wireframe: ["Mesh", "Shows the head model's triangles."],
     view: ["Front", "Turns the view back to the camera. Drag the picture to look around."],
     dials: ["Reset", "Sets every dial of this node to its neutral position."],
+    more: ["More", "Shows or hides the advanced inputs, such as ARKit's 52 channels."],
   },
   zh: {
     empty: "先运行一次工作流：拟合出的人脸会显示在这里，之后拖动滑块即时变化，无需再次运行。",
@@ -16,6 +17,7 @@ const TEXTS = {
     wireframe: ["网格", "显示头部模型的三角网格。"],
     view: ["正视", "视角转回摄影机方向。拖动画面可环绕观察。"],
     dials: ["归零", "将此节点的所有滑块恢复到中性位置。"],
+    more: ["更多", "显示或隐藏高级输入，例如 ARKit 的 52 个通道。"],
   },
 };
 
