@@ -10,33 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import comfy.lora
-import comfy.model_management as mm
-import comfy.model_patcher
-import comfy.model_sampling
-import comfy.ops
 import comfy.utils
-import torch
-from comfy.ldm.modules.attention import optimized_attention
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import PatcherInjection
 from torch import Tensor, nn
 
 from ...dynamicface.errors import DynamicFaceError
-from ...dynamicface.generator.adapters.families import families, missing, sampling_of
+from ...dynamicface.generator.adapters.families import families, missing
 from ...dynamicface.generator.adapters.files import Adapter
 from ...dynamicface.generator.adapters.guiders import GUIDER_LAYOUTS, load_guider
+from ...dynamicface.generator.steering import full_mixture
 from ...dynamicface.guides import Guides
 from ...dynamicface.identity_stream import face_id, id2token, purify
 from ...dynamicface.reference import reads
 from ...dynamicface.streams import DetailStream, Fusion, IdentityStream, Mixture
-from ...dynamicface.temporal_layers import Place, TemporalLayer, TemporalLayers
-from .sd15_run import STILL, Guiding, Identity, Recipe, Reference, Window, diffusers_order, install, transformer_blocks
+from .sd15_run import Guiding, Identity, Recipe, Reference, Window, install, transformer_blocks
+from .sd15_weights import OPERATIONS, add_low_rank, add_temporal_layers, patcher_of, reference_net, replace_denoiser, role
 
-_TEMPORAL = ("motion", "temporal_personalive")
 _CONTROLNETS = ("controlnet_embedding", "controlnet_hint")
-_OPERATIONS = comfy.ops.manual_cast  # weights as in the file, cast to the sampler's precision where they are used
 
 
 def apply(
@@ -72,14 +63,14 @@ def apply(
     latent = _start(vae, guides)
     to_identity, to_detail = (fusion or Fusion()).strengths_of(guides)
 
-    positive, negative = _denoiser(patched, adapters, positive, negative, picture_prompt)
+    positive, negative = replace_denoiser(patched, adapters, positive, negative, picture_prompt)
     recipe = Recipe(
         frames=len(guides.mask),
-        guiding=_guiding(patched, mixture, adapters),
+        guiding=_guiding(patched, mixture, guides, adapters),
         reference=_reference(patched, detail, to_detail, guides, vae, adapters),
         identity=_identity(patched, identity, to_identity, adapters),
     )
-    _temporal(patched, adapters, recipe.key)
+    add_temporal_layers(patched, adapters, recipe.key)
     if recipe.guiding or recipe.reference or recipe.identity:
         install(patched, recipe)
         networks = [part.network for part in (recipe.guiding, recipe.reference) if part is not None and part.network is not None]
@@ -118,17 +109,13 @@ def _window(model: ModelPatcher, start: float, end: float) -> Window:
     return Window(levels.percent_to_sigma(start), levels.percent_to_sigma(end))
 
 
-def _patcher(network: nn.Module) -> ModelPatcher:
-    kind = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
-    return kind(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
-
-
-def _guiding(model: ModelPatcher, mixture: Mixture | None, adapters: Sequence[Adapter]) -> Guiding | None:
-    guidances = tuple(g for g in mixture.guidances if g.weight != 0) if mixture is not None else ()
-    if not guidances:
-        return None
-    files = {adapter.guider or (adapter.row.guider if adapter.row else ""): adapter for adapter in adapters if adapter.has(*GUIDER_LAYOUTS)}
-    for name, adapter in files.items():
+def _guider_files(adapters: Sequence[Adapter]) -> dict[str, Adapter]:
+    """Guiders' files by attribute. Raises DynamicFaceError for one that cannot be used as it is."""
+    files = {}
+    for adapter in adapters:
+        if not adapter.has(*GUIDER_LAYOUTS):
+            continue
+        name = adapter.guider or (adapter.row.guider if adapter.row else "")
         if adapter.has(*_CONTROLNETS):
             raise DynamicFaceError(
                 f"{adapter.file} is a ControlNet: its embedding alone does not steer this model. Use it with ComfyUI's ControlNet nodes "
@@ -136,6 +123,17 @@ def _guiding(model: ModelPatcher, mixture: Mixture | None, adapters: Sequence[Ad
             )
         if not name:
             raise DynamicFaceError(f"{adapter.file} is a guider, but not said for which attribute. Choose one in Load Adapter.")
+        files[name] = adapter
+    return files
+
+
+def _guiding(model: ModelPatcher, mixture: Mixture | None, guides: Guides, adapters: Sequence[Adapter]) -> Guiding | None:
+    files = _guider_files(adapters)
+    if mixture is None:  # all guiders there are
+        mixture = Mixture(tuple(guidance for guidance in full_mixture(guides).guidances if guidance.name in files))
+    guidances = tuple(guidance for guidance in mixture.guidances if guidance.weight != 0)
+    if not guidances:
+        return None
     for guidance in guidances:
         if guidance.name not in files:
             rows = [row for row in families()[0] if row.layout in GUIDER_LAYOUTS and row.guider in ("", guidance.name)]
@@ -144,9 +142,9 @@ def _guiding(model: ModelPatcher, mixture: Mixture | None, adapters: Sequence[Ad
                 f"ControlNet with the '{guidance.name}' picture of Render Guides."
             )
             raise DynamicFaceError(missing(need, rows))
-    network = nn.ModuleDict({g.name: load_guider(files[g.name], operations=_OPERATIONS) for g in guidances})
+    network = nn.ModuleDict({g.name: load_guider(files[g.name], operations=OPERATIONS) for g in guidances})
     windows = tuple(_window(model, g.start, g.end) for g in guidances)
-    return Guiding(guidances, windows, _patcher(network), mixture.mode)
+    return Guiding(guidances, windows, patcher_of(network), mixture.mode)
 
 
 def _reference(
@@ -160,8 +158,8 @@ def _reference(
     latents = model.model.process_latent_in(vae.encode(pictures.clamp(0, 1)))
     weights = weight * detail.weights_for(guides.yaw.cpu())
     blocks = frozenset(block for block, _ in transformer_blocks(model.model.diffusion_model) if reads(detail.blocks, block[0]))
-    net = next((adapter for adapter in adapters if _role(adapter) == "reference"), None)
-    network = None if net is None else _reference_net(model, net)
+    net = next((adapter for adapter in adapters if role(adapter) == "reference"), None)
+    network = None if net is None else reference_net(model, net)
     return Reference(latents, weights, _window(model, detail.start, detail.end), blocks, network)
 
 
@@ -182,119 +180,8 @@ def _identity(model: ModelPatcher, identity: IdentityStream | None, strength: fl
     former, layout = (id2token, "id2token") if adapter.has("id2token") else (face_id, "face_id")
     tokens = former(adapter.part(layout), identity.embedding)
     if tokens.low_rank:
-        _add_low_rank(model, tokens.low_rank, weight)
+        add_low_rank(model, tokens.low_rank, weight)
     return Identity(tokens, weight, _window(model, identity.start, identity.end))
-
-
-def _add_low_rank(model: ModelPatcher, changes: dict, strength: float) -> None:
-    """A FaceID file's changes of the attentions' projections, as ordinary weight patches."""
-    places = diffusers_order([block for block, _ in transformer_blocks(model.model.diffusion_model)])
-    names = {module: name for name, module in model.model.named_modules()}
-    blocks = dict(transformer_blocks(model.model.diffusion_model))
-    state, targets = {}, {}
-    for (number, projection), (up, down) in changes.items():
-        attention = getattr(blocks[places[number // 2]], "attn2" if number % 2 else "attn1")
-        target = f"{names[attention]}.{'to_out.0' if projection == 'to_out' else projection}"
-        state |= {f"{target}.lora_up.weight": up, f"{target}.lora_down.weight": down}
-        targets[target] = f"{target}.weight"
-    model.add_patches(comfy.lora.load_lora(state, targets), strength)
-
-
-def _temporal(model: ModelPatcher, adapters: Sequence[Adapter], key: str) -> None:
-    """Put a file's temporal layers between the U-Net's own."""
-    adapter = next((adapter for adapter in adapters if adapter.has(*_TEMPORAL)), None)
-    if adapter is None:
-        return
-    layout = next(name for name in _TEMPORAL if name in adapter.parts)
-    layers = TemporalLayers.from_state(adapter.part(layout), operations=_OPERATIONS)
-    model.set_additional_models(key, [_patcher(layers)])
-    placed = [(_sequence(model.model.diffusion_model, place), layer) for place, layer in zip(layers.places, layers.layers, strict=True)]
-
-    def inject(patcher: ModelPatcher) -> None:
-        for sequence, layer in placed:
-            # before what changes the resolution (or, in the middle, before the last block): right after the attention
-            last = sequence is patcher.model.diffusion_model.middle_block or isinstance(sequence[-1], Upsample)
-            sequence.insert(len(sequence) - 1 if last else len(sequence), layer)
-
-    def eject(patcher: ModelPatcher) -> None:
-        for sequence, layer in placed:
-            del sequence[next(k for k, module in enumerate(sequence) if module is layer)]
-
-    model.set_injections(key, [PatcherInjection(inject, eject)])
-    model.set_model_forward_timestep_embed_patch((TemporalLayer, _call_layer))
-
-
-def _call_layer(layer: TemporalLayer, x: Tensor, emb: Tensor, context: Tensor, options: dict[str, Any], *_: Any) -> Tensor:
-    frames = 1 if options.get(STILL) else len(x) // len(options["cond_or_uncond"])
-    return layer(x, frames, optimized_attention)
-
-
-def _sequence(unet: nn.Module, place: Place) -> nn.Module:
-    """The list of layers of ComfyUI's U-Net at a place of a diffusers U-Net."""
-    block, position = place
-    if block == "mid_block":
-        return unet.middle_block
-    level, repeats = int(block.split(".")[1]), unet.num_res_blocks
-    if block.startswith("down"):
-        return unet.input_blocks[1 + sum(n + 1 for n in repeats[:level]) + position]
-    return unet.output_blocks[sum(n + 1 for n in repeats[::-1][:level]) + position]
-
-
-def _role(adapter: Adapter) -> str:
-    """What a U-Net in a file is for: a family's ReferenceNet lacks the last layers."""
-    if not adapter.has("unet"):
-        return ""
-    return "denoising" if "conv_out.weight" in adapter.state else "reference"
-
-
-def _native_names(model: ModelPatcher, adapter: Adapter) -> dict[str, Tensor]:
-    """A diffusers U-Net's tensors under ComfyUI's names."""
-    names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
-    return {names[name]: value for name, value in adapter.part("unet").items()}
-
-
-def _reference_net(model: ModelPatcher, adapter: Adapter) -> ModelPatcher:
-    """A second U-Net of the model's build with a ReferenceNet's weights."""
-    network = model.model.model_config.get_model({}, "", device=mm.unet_offload_device())
-    unet = network.diffusion_model
-    unet.load_state_dict({name: value.to(unet.dtype) for name, value in _native_names(model, adapter).items()}, strict=False, assign=True)
-    return _patcher(network)
-
-
-def _denoiser(
-    model: ModelPatcher, adapters: Sequence[Adapter], positive: list, negative: list, picture_prompt: Tensor | None
-) -> tuple[list, list]:
-    """Put a family's denoising U-Net in the model's place, with the noise schedule and the kind of prompt it was trained on."""
-    adapter = next((adapter for adapter in adapters if _role(adapter) == "denoising"), None)
-    if adapter is None:
-        return positive, negative
-    if picture_prompt is None:
-        raise DynamicFaceError(
-            f"{adapter.file} reads the source's picture in place of a prompt: connect CLIP Vision Encode of the source photo to "
-            "'clip_vision_output' (with the image encoder of sd-image-variations-diffusers), or remove the file."
-        )
-    state = {f"diffusion_model.{name}": ("set", (value,)) for name, value in _native_names(model, adapter).items()}
-    model.add_patches(state)
-    for name in state:  # first, so that LoRAs that are already on the model stay on top
-        model.patches[name] = model.patches[name][-1:] + model.patches[name][:-1]
-    sampling = sampling_of(adapter.row.family) if adapter.row else None
-    if sampling is not None:
-        model.add_object_patch("model_sampling", _model_sampling(sampling))
-    said = picture_prompt.flatten(1)[:1, None]
-    return [[said, extra] for _, extra in positive], [[torch.zeros_like(said), extra] for _, extra in negative]
-
-
-def _model_sampling(sampling) -> nn.Module:
-    kinds = {"eps": comfy.model_sampling.EPS, "v_prediction": comfy.model_sampling.V_PREDICTION}
-
-    class FamilySampling(comfy.model_sampling.ModelSamplingDiscrete, kinds[sampling.prediction]):
-        """The schedule a family was trained with."""
-
-    levels = FamilySampling(zsnr=sampling.zsnr)
-    levels._register_schedule(
-        beta_schedule=sampling.beta_schedule, linear_start=0.00085, linear_end=sampling.linear_end, zsnr=sampling.zsnr
-    )
-    return levels
 
 
 def _purified(alpha: float):

@@ -205,6 +205,15 @@ def test_a_guider_of_weight_zero_beside_another_is_absent(apply, plain, adapter,
     assert torch.equal(with_zero, without)
 
 
+def test_without_a_mixture_all_loaded_guiders_act(apply, plain, adapter, mixture):
+    latent, _ = plain
+    files = (adapter("guider", guider="normal"), adapter("guider", guider="pose", seed=1))
+    by_itself, by_hand = (
+        sample(apply(adapters=files, mixture=m)[0], latent=latent) for m in (None, mixture(normal=1.0, pose=1.0, mode="mixture"))
+    )
+    assert torch.equal(by_itself, by_hand)
+
+
 def test_negative_weights_push_the_other_way(apply, plain, adapter, mixture):
     latent, _ = plain
     files = (adapter("guider", guider="normal"),)
@@ -462,7 +471,7 @@ def test_a_denoising_unet_takes_the_models_place(apply, plain, adapter, model):
     assert torch.equal(sample(model, latent=latent), expected)
 
 
-def test_the_noise_levels_are_the_familys(sd15, pack):
+def test_the_noise_levels_are_the_familys(pack):
     """Against the closed form: evenly spaced betas, or evenly spaced roots of betas."""
     sampling_of = pack("dynamicface.generator.adapters.families").sampling_of
     for family, betas in (
@@ -470,7 +479,7 @@ def test_the_noise_levels_are_the_familys(sd15, pack):
         ("personalive", torch.linspace(0.00085**0.5, 0.02**0.5, 1000, dtype=torch.float64) ** 2),
     ):
         kept = torch.cumprod(1 - betas, 0)
-        levels = sd15._model_sampling(sampling_of(family))
+        levels = pack("nodes.host.sd15_weights").model_sampling(sampling_of(family))
         if not levels.zsnr:
             torch.testing.assert_close(levels.sigmas.double(), ((1 - kept) / kept).sqrt(), rtol=1e-5, atol=1e-6)
         else:
@@ -523,7 +532,7 @@ def test_stop_button_within_a_step(apply, plain, detail):
 
 
 def test_memory_does_not_grow_over_runs(pack, apply, adapter, detail, streams, guides):
-    """Fifty runs with everything on leave as many tensors as three."""
+    """Fifty runs with guider and both streams on leave as many tensors as three."""
     fields = {
         name: getattr(guides, name)[:1] for name in ("normal", "pose", "expression", "illumination", "background", "composite", "mask")
     }
@@ -531,7 +540,7 @@ def test_memory_does_not_grow_over_runs(pack, apply, adapter, detail, streams, g
     still = pack("dynamicface.guides").Guides(**fields, crop=crop, yaw=guides.yaw[:1], confidence=guides.confidence[:1])
     guidance = pack("dynamicface.guiders").Guidance("pose", still.pose.movedim(-1, 1))
     who = streams.IdentityStream(torch.nn.functional.normalize(torch.ones(16), dim=0))
-    files = (adapter("guider", guider="pose"), adapter("id2token"), adapter("motion"))
+    files = (adapter("guider", guider="pose"), adapter("id2token"))
     options = {"guides": still, "mixture": streams.Mixture((guidance,)), "detail": detail(), "identity": who, "adapters": files}
     patched, positive, negative, latent = apply(**options)
 
