@@ -28,6 +28,7 @@ MEASUREMENTS = {
     "swap": "Swap",
     "expression": "Expression",
     "fit": "Fit",
+    "rig": "Rig for other programs",
     "synthetic": "Synthetic faces",
 }
 TOOLS = "pip install scikit-image scipy opencv-python-headless"
