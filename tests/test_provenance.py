@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dynamicface import FacePipeline, cli
 from dynamicface.errors import DynamicFaceError
 from dynamicface.io.pictures import read_image, write_image
 from dynamicface.io.provenance import Provenance, embed_record, hash_graph, record_provenance, source_file, source_pixels
@@ -164,3 +165,20 @@ def test_unfit_certificates_are_sentences(tmp_path, picture, studio):
         with pytest.raises(DynamicFaceError, match="could not be signed"):
             sign_picture(path, Provenance("edit"), certificate, key)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_an_edit_is_signed_on_the_command_line(tmp_path, portrait, pipeline, monkeypatch, studio):
+    """The signature holds for the file with its record in it, and the sidecar's hash is the signed file's."""
+    import c2pa
+
+    monkeypatch.setattr(FacePipeline, "load", classmethod(lambda cls, device="cpu": pipeline))
+    write_image(tmp_path / "plate.png", portrait)
+    arguments = ["edit", tmp_path / "plate.png", "--set", "smile=0.5", "--out", tmp_path / "a.png"]
+    assert cli.main([str(a) for a in (*arguments, "--c2pa", studio / "chain.pem", studio / "key.pem")]) == 0
+    with c2pa.Reader(tmp_path / "a.png") as reader:
+        problems = {status["code"] for status in json.loads(reader.json()).get("validation_status", [])}
+    assert problems <= {"signingCredential.untrusted"}
+    (result,) = json.loads((tmp_path / "a.png.provenance.json").read_text())["results"]
+    assert result["sha256"] == hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    with Image.open(tmp_path / "a.png") as image:
+        assert "DigitalSourceType" in image.info["XML:com.adobe.xmp"]

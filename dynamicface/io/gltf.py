@@ -148,7 +148,7 @@ def _animation(rig: FaceRig, head: Tensor, eyes: Tensor, data: _Buffer) -> dict:
 def _continuous(quaternion: Tensor) -> Tensor:
     """(F, 4) without jumps between q and -q."""
     steps = (quaternion[1:] * quaternion[:-1]).sum(-1).sign()
-    return quaternion * quaternion.new_ones(1).new_tensor([1.0, *steps.cumprod(0).tolist()])[:, None]
+    return quaternion * quaternion.new_tensor([1.0, *steps.cumprod(0).tolist()])[:, None]
 
 
 def _png(texture: Tensor) -> bytes:

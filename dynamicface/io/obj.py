@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..conventions import PARTS, linear_to_srgb
@@ -110,17 +108,18 @@ def _weld(points: Tensor, template: Tensor, faces: Tensor) -> tuple[Tensor, Tens
 def _cap(points: Tensor, faces: Tensor) -> tuple[Tensor, Tensor]:
     """Close every hole by a fan around its centre."""
     edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    code, reverse = edges @ edges.new_tensor([len(points), 1]), edges @ edges.new_tensor([1, len(points)])
-    border = edges[~torch.isin(code, reverse)].cpu()
-    if not len(border):
+    start, end = edges.unbind(1)
+    border = ~torch.isin(start * len(points) + end, end * len(points) + start)  # edges that no triangle runs along the other way
+    start, end = start[border], end[border]
+    if not len(start):
         return points, faces
-    size = len(points)
-    graph = coo_array((np.ones(len(border)), (border[:, 0].numpy(), border[:, 1].numpy())), shape=(size, size))
-    _, label = connected_components(graph, directed=False)
-    _, hole = torch.unique(torch.from_numpy(label).long()[border[:, 0]], return_inverse=True)
-    border, hole = border.to(faces.device), hole.to(faces.device)
-    total = points.new_zeros(int(hole.max()) + 1, 4).index_add(0, hole, torch.nn.functional.pad(points[border[:, 0]], (0, 1), value=1.0))
-    fans = torch.stack([border[:, 1], border[:, 0], hole + size], 1)
+    following = torch.arange(len(points), device=faces.device)
+    hole, following = following.clone(), following.index_copy(0, start, end)
+    for _ in range(len(start).bit_length()):  # the lowest vertex of its rim, reached in doubling steps
+        hole, following = torch.minimum(hole, hole[following]), following[following]
+    _, hole = torch.unique(hole[start], return_inverse=True)
+    total = points.new_zeros(int(hole.max()) + 1, 4).index_add(0, hole, torch.nn.functional.pad(points[start], (0, 1), value=1.0))
+    fans = torch.stack([end, start, hole + len(points)], 1)
     return torch.cat([points, total[:, :3] / total[:, 3:]]), torch.cat([faces, fans])
 
 
