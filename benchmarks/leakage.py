@@ -28,6 +28,7 @@ from .faces import retrack
 FACES, QUICK_FACES = 24, 2
 _GREY, _RENDER = 0.25, 512
 _SHIFT = 0.4  # px, of the row in which nothing moves
+NOTHING = f"nothing (picture shifted by {_SHIFT} px)"
 _STILL = ("expression", "gaze")  # factors beside which optical flow can tell how far the head moved
 MOVES: dict[str, tuple[str, dict[str, float]]] = {
     "smile 0.8": ("expression", {"smile": 0.8}),
@@ -86,7 +87,7 @@ def _in_plate(pipe: FacePipeline, prior: FacePrior, ground: FacePrior | None) ->
     nothing[:, :, 2] = _SHIFT
     height, width = plate.shape[1:3]
     moved = sample_crops(plate, nothing, (height, width)).permute(0, 2, 3, 1)
-    yield from _row("nothing (shifted by 0.4 px)", _change(pipe, before, _look(pipe, moved, prior), None, True))
+    yield from _row(NOTHING, _change(pipe, before, _look(pipe, moved, prior), None, True))
     for name, (factor, dials) in MOVES.items():
         edited = pipe.edit(prior, **dials)
         picture, mask = pipe.render(edited)
@@ -148,14 +149,13 @@ def _row(name: str, change: tuple[float, ...] | None) -> Iterator[tuple[str, tup
 
 
 def _table(title: str, found: dict[str, list[tuple[float, ...]]], figures: tuple[Figure, ...]) -> Table:
+    shown = [i for i in range(len(FACTORS)) if not np.isnan([change[i] for rows in found.values() for change in rows]).all()]
     rows = []
     for name, changes in found.items():
-        factor = MOVES[name][0] if name in MOVES else {True: "", False: "background"}[name.startswith("nothing")]
-        cells = [
-            _cell(np.array(column), factor == column_name) for column_name, column in zip(FACTORS, zip(*changes, strict=True), strict=True)
-        ]
-        rows.append((factor, name, len(changes), *cells))
-    columns = ("factor", "moved", "faces", *(f"{name}, {unit}" for name, unit in zip(FACTORS, UNITS, strict=True)))
+        factor = MOVES[name][0] if name in MOVES else "" if name == NOTHING else "background"
+        columns = list(zip(*changes, strict=True))
+        rows.append((factor, name, len(changes), *(_cell(np.array(columns[i]), factor == FACTORS[i]) for i in shown)))
+    columns = ("factor", "moved", "faces", *(f"{FACTORS[i]}, {UNITS[i]}" for i in shown))
     note = (
         "Median / 90th percentile over the faces. Bold: the factor that was moved. Identity: the product's own identity vectors. "
         "Expression, gaze, pose and light: found and fitted anew in the picture with the identity held, against the same of the picture "
