@@ -179,7 +179,7 @@ def _figures(found: dict[str, list[tuple[float, ...]]], data: str) -> tuple[Figu
     for factor in ("expression", "pose", "identity", "light"):
         changes = [change for name, rows in found.items() if name in MOVES and MOVES[name][0] == factor for change in rows]
         for other, unit, values in zip(FACTORS, UNITS, zip(*changes, strict=True), strict=True):
-            if other != factor and not (factor == "pose" and other == "pose by flow"):
+            if other != factor and not np.isnan(values).all():
                 key = f"leakage.{factor}_to_{other.replace(' ', '_')}"
                 figures.append(Figure(key, float(np.nanmedian(values)), unit, "lower", data))
     return tuple(figures)
