@@ -9,13 +9,19 @@ from .types import FacePrior
 
 
 def plate_of(prior: FacePrior) -> Tensor:
-    """The plate (F, H, W, C) a prior was filmed in. Raises DynamicFaceError where it has none."""
+    """The plate (F, H, W, C) a prior was filmed in. Raises DynamicFaceError where it has none, or where it is a clip on disk."""
     if prior.background is None:
         raise DynamicFaceError(
             "This prior has no picture behind it: it was loaded from a file, or is the filmed face itself. "
             "Give it a background with compose_prior, or fit the picture again."
         )
-    return prior.background.plate
+    plate = prior.background.plate
+    if not isinstance(plate, Tensor):
+        raise DynamicFaceError(
+            f"The plate of this prior is a clip of {len(plate)} frames on disk, which is never held as a whole. Use Composite Clip "
+            "(`shots.composite_shot`) for it, or load its frames as pictures and fit those."
+        )
+    return plate
 
 
 def check_occlusion(occlusion: Tensor | None, plate: Tensor) -> None:

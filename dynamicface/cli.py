@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .checks import check_occlusion
-from .commands import bench, export, library, qc, train
+from .commands import bench, export, library, qc, train, video
 from .commands.common import Desk, Parser, command, count, face, number, share
 from .compose import compose_prior
 from .conventions import ARKIT_NAMES
@@ -252,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--steps", type=count(2, 21), default=5, help="pictures per dial (default 5)")
     sheet.add_argument("--size", type=count(64, 2048), default=256, help="side of a picture in pixels (default 256)")
 
-    for module in (bench, export, library, qc, train):
+    for module in (bench, export, library, qc, train, video):
         module.register(commands)
     return parser
 

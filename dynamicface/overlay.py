@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import plate_of
 from .filters import pixel_grid
 from .paste import paste_back
 from .prior.camera import image_centre, to_camera, to_screen
+from .prior.estimate import select_frames
 from .prior.fit import MESH, OUTER_EYES
 from .prior.geometry import face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
@@ -36,14 +38,36 @@ def reprojection_error(prior: FacePrior, track: FaceTrack, head: HeadModel) -> T
 @torch.inference_mode()
 def draw_fit(plate: Tensor, prior: FacePrior, track: FaceTrack, head: HeadModel) -> Tensor:
     """The plate (F, H, W, 3) with the fit of its prior drawn over it."""
+    picture = _clay(plate, prior, head)
+    radius = _DOT * _eye_distance(track)
+    picture = _dots(picture, fitted_landmarks(prior, head), radius, _FITTED)
+    return _dots(picture, track.landmarks[..., :2], radius, _TRACKED)
+
+
+@torch.inference_mode()
+def draw_prior(prior: FacePrior, head: HeadModel, frame: int = 0, count: int = 8) -> Tensor:
+    """Up to `count` frames (N, H, W, 3) of the prior's plate, from `frame` on, with its head and landmarks drawn over them.
+
+    The face as filmed is drawn, whatever was edited since. The plate may be a clip on disk. Raises DynamicFaceError where there is none.
+    """
+    if prior.background is None:
+        plate_of(prior)
+    first = min(frame, len(prior) - 1)
+    part = select_frames(prior, torch.arange(first, min(first + count, len(prior))))
+    plate, filmed = part.background.plate[..., :3], part.filmed
+    points = fitted_landmarks(filmed, head)
+    picture = _clay(plate, filmed, head)
+    a, b = OUTER_EYES
+    return _dots(picture, points, _DOT * (points[:, a] - points[:, b]).norm(dim=-1), _FITTED)
+
+
+def _clay(plate: Tensor, prior: FacePrior, head: HeadModel) -> Tensor:
+    """The plate with the prior's head over it, half transparent, shaded by how it faces the camera."""
     crop = face_crop(prior, natural_crop_size(prior))
     posed = pose_head(prior, head, crop)
     normal = F.normalize(posed.raster.interpolate(posed.normal), dim=-1)
     clay = (0.25 + 0.75 * normal[..., 2:].clamp_min(0)) * normal.new_tensor(_BLUE)
-    picture, _ = paste_back(plate, clay, posed.raster.mask.to(plate.dtype) * _CLAY, crop, feather=0.0)
-    radius = _DOT * _eye_distance(track)
-    picture = _dots(picture, fitted_landmarks(prior, head), radius, _FITTED)
-    return _dots(picture, track.landmarks[..., :2], radius, _TRACKED)
+    return paste_back(plate, clay, posed.raster.mask.to(plate.dtype) * _CLAY, crop, feather=0.0)[0]
 
 
 def _eye_distance(track: FaceTrack) -> Tensor:

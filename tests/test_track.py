@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynamicface.errors import DynamicFaceError, ImageError, NoFaceError
 from dynamicface.perception import Perception
-from dynamicface.track import PHOTOS, landmarks_roi, roi_change, roi_matrix, track_faces, track_from_core, track_to_core
+from dynamicface.track import PHOTOS, FaceTracker, landmarks_roi, roi_change, roi_matrix, track_faces, track_from_core, track_to_core
 
 FRAMES = 40
 
@@ -247,3 +247,96 @@ def test_unusable_core_landmarks(track):
     core["frames"][0][0]["landmarks_xy"] = core["frames"][0][0]["landmarks_xy"][:68]
     with pytest.raises(DynamicFaceError, match=r"Frame 0 has landmarks of shape \(68, 2\)"):
         track_from_core(core)
+
+
+# --- people, cuts, absences ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(portrait, photograph) -> tuple[Tensor, Tensor]:
+    """Pictures (200, 200, 3) of the faces of two people."""
+    other = photograph("single_face.jpg")
+    box = track_faces(other, Perception.load()).boxes[0]
+    side = float(1.7 * (box[2:] - box[:2]).max())
+    left, top = (float(v) - side / 2 for v in (box[:2] + box[2:]) / 2)
+    crops = [portrait[:, 5:285, 90:370], other[:, max(int(top), 0) : int(top + side), max(int(left), 0) : int(left + side)]]
+    return tuple(
+        torch.nn.functional.interpolate(c.permute(0, 3, 1, 2), (200, 200), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        for c in crops
+    )
+
+
+def staged(frames: int, *actors: tuple[Tensor, list[int | None]]) -> Tensor:
+    """A clip (F, 220, 640, 3): each actor's picture with its left edge at the given x, None = away; later actors are in front."""
+    plate = torch.full((frames, 220, 640, 3), 0.35)
+    for face, places in actors:
+        for f, x in enumerate(places):
+            if x is not None:
+                plate[f, 10:210, x : x + 200] = face
+    return plate
+
+
+def centre(track) -> Tensor:
+    """(F,) x of the middle of the tracked face."""
+    return track.landmarks[..., 0].mean(1)
+
+
+def test_two_people_who_cross_keep_their_names(perception, two):
+    """The person from the left passes behind the other one; both are followed through."""
+    frames = 44
+    walk = [round(10 * i * 43 / 43) for i in range(frames)]
+    first, second = two
+    clip = staged(frames, (first, walk), (second, [430 - x for x in walk]))
+    left = track_faces(clip, perception, choose="leftmost")
+    right = track_faces(clip, perception, choose="rightmost")
+    away = torch.tensor(walk)
+    for track, places in ((left, away + 100), (right, 530 - away)):
+        seen = track.presence > 0.5
+        assert (centre(track)[seen] - places[seen]).abs().max() < 25, "never on the other person"
+        assert seen[:10].all() and seen[-10:].all()
+    assert (right.presence > 0.5).all() and left.presence.min() == 0
+
+
+def test_a_person_who_leaves_and_comes_back_while_another_stays(perception, two):
+    first, second = two
+    frames = 60
+    come_and_go = [20] * 16 + [None] * 24 + [240] * 20
+    track = track_faces(staged(frames, (second, [420] * frames), (first, come_and_go)), perception, choose="leftmost")
+    assert [bool(p > 0) for p in track.presence] == [x is not None for x in come_and_go]
+    assert (centre(track)[40:] - 340).abs().max() < 25
+
+
+def test_cuts_are_found_and_the_person_is_kept_through_them(perception, two):
+    """First the person, then the other one alone, then the person elsewhere."""
+    first, second = two
+    clip = torch.cat([staged(20, (first, [40] * 20)), 0.6 * staged(20, (second, [200] * 20)), 0.8 * staged(20, (first, [400] * 20))])
+    track = track_faces(clip, perception)
+    assert track.cuts.nonzero().flatten().tolist() == [20, 40]
+    assert (track.presence[:20] > 0.5).all() and (track.presence[40:] > 0.5).all()
+    assert (track.presence[20:40] == 0).all(), "the other person is not taken for this one"
+
+
+def test_a_flash_is_no_cut(perception, clip):
+    flashed = clip.clone()
+    flashed[13] = 1 - 0.1 * (1 - clip[13])
+    assert not track_faces(flashed, perception).cuts.any()
+
+
+def test_detects_only_when_it_must(perception, portrait):
+    """A quiet face of 10 seconds: the detector runs at its start only."""
+    tracker = FaceTracker(perception)
+    for _ in range(5):
+        tracker.feed(portrait[:, :300, 80:380].expand(16, -1, -1, -1))
+    assert len(tracker.finish()) == 80 and tracker.detections <= 6
+
+
+def test_readings_of_a_face_that_is_half_hidden_agree_less(perception, clip):
+    hidden = clip.clone()
+    track = track_faces(clip, perception)
+    for f in range(20, 26):
+        x0, y0, x1, y1 = track.boxes[f].long().tolist()
+        hidden[f, y0:y1, x0 : (x0 + x1) // 2] = 0.2
+    found = track_faces(hidden, perception)
+    assert found.agreement.shape == found.presence.shape
+    worth = found.presence * found.agreement
+    assert worth[20:26].mean() < 0.95 * worth[:16].mean()

@@ -55,9 +55,9 @@ def fit_prior(
 ) -> FacePrior:
     """Fit the head model to a tracked face.
 
-    plate: (F, H, W, 3) as tracked, or a clip on disk (`io.clips.Clip`), which is read window by window. shared_identity: the frames show one person (a clip, a photo set), who gets one shape and one
-    albedo; otherwise the first frame decides. texture_size: side of the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps
-    new light off the background. progress(done, total) is called.
+    plate: (F, H, W, 3) as tracked, or a clip on disk (`io.clips.Clip`), which is read window by window. shared_identity: the frames
+    show one person (a clip, a photo set), who gets one shape and one albedo; otherwise the first frame decides. texture_size: side of
+    the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps new light off the background. progress(done, total) is called.
     Frames without the face hold what lies between their neighbours and have confidence 0. The result's background is the plate itself.
     """
     if plate.shape[0] != len(track) or tuple(plate.shape[1:3]) != tuple(track.image_size):
@@ -76,7 +76,7 @@ def fit_prior(
         focal=focal,
         illumination=_white_light(fit.expression[0]),
         offset=landmark_offset(fit, landmarks, head, focal),
-        confidence=_confidence(fit, track.presence),
+        confidence=_confidence(fit, track),
         image_size=tuple(track.image_size),
     )
     prior = prior.replace(cuts=track.cuts)
@@ -137,11 +137,12 @@ def _best_frames(landmarks: Tensor, presence: Tensor, count: int) -> Tensor:
     return torch.stack([b[score[b].argmax()] for b in bins])
 
 
-def _confidence(fit: LandmarkFit, presence: Tensor) -> Tensor:
-    """(F,) presence, lowered by a poor reprojection and by yaw beyond 45 degrees (0.3 at 80)."""
+def _confidence(fit: LandmarkFit, track: FaceTrack) -> Tensor:
+    """(F,) presence, lowered by readings of the landmarks that disagree, a poor reprojection, and yaw beyond 45 degrees (0.3 at 80)."""
     yaw = euler_from_rotation(fit.rotation[0])[:, 0].abs()
     turned = 1 - 0.7 * ((yaw - 45) / 35).clamp(0, 1)
-    return presence * torch.exp(-((fit.error[0] / 0.05) ** 2)) * turned
+    agreed = 1.0 if track.agreement is None else 0.5 + 0.5 * track.agreement
+    return track.presence * agreed * torch.exp(-((fit.error[0] / 0.05) ** 2)) * turned
 
 
 def _white_light(like: Tensor) -> Tensor:
