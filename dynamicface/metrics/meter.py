@@ -111,7 +111,7 @@ class QualityMeter:
             curves["outside"] = outside_difference(result, plate, mask)
         for part, values in ((self._curves, curves), (self._plate_curves, of_plate), (self._whole, whole)):
             part.append(values, len(result))
-        self._last = result[-1:], None if plate is None else plate[-1:]
+        self._last = result[-1:].clone(), None if plate is None else plate[-1:].clone()  # not views, which would keep the window
 
     def _tracks(self, result: Tensor, plate: Tensor | None) -> tuple[FaceTrack, FaceTrack | None] | None:
         """Tracks of result and plate; None: nobody in this window.
