@@ -19,6 +19,7 @@ from ..filters import pixel_grid, sample
 
 LUMA = (0.2126, 0.7152, 0.0722)
 FLOW_SIZE = 640  # px, longest side of the picture in which flow is estimated
+_PAIRS_AT_ONCE = 8  # of frames a network is shown
 _CONSISTENT = 0.01, 0.25  # forward-backward check: |w + w'|^2 against 0.01 (|w|^2 + |w'|^2) + 0.25 px^2 (Sundaram et al. 2010, tighter)
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
@@ -73,7 +74,8 @@ class RaftFlow:
     def __call__(self, pictures: Tensor, others: Tensor) -> Tensor:
         height, width = pictures.shape[-2:]
         pad = (0, -width % 8, 0, -height % 8)
-        found = self.model(*(F.pad(images.clamp(0, 1) * 2 - 1, pad, mode="replicate") for images in (pictures, others)))
+        weight = next(self.model.parameters(), pictures) if isinstance(self.model, nn.Module) else pictures
+        found = self.model(*(F.pad(images.to(weight).clamp(0, 1) * 2 - 1, pad, mode="replicate") for images in (pictures, others)))
         found = found[-1] if isinstance(found, (list, tuple)) else found
         return found[..., :height, :width].to(pictures)
 
@@ -112,7 +114,8 @@ def plate_flow(frames: Tensor, estimator: Estimator | None = None, longest: int 
     height, width = frames.shape[-2:]
     scale = min(longest / max(height, width), 1.0)
     small = resize(frames, (max(round(height * scale), 1), max(round(width * scale), 1)))
-    forward, backward = estimator(small[:-1], small[1:]), estimator(small[1:], small[:-1])
+    pairs = list(zip(small[:-1].split(_PAIRS_AT_ONCE), small[1:].split(_PAIRS_AT_ONCE), strict=True))
+    forward, backward = (torch.cat([estimator(*pair[::way]) for pair in pairs]) for way in (1, -1))
     return PairFlow(forward, backward, consistency(forward, backward), consistency(backward, forward))
 
 
