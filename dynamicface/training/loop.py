@@ -30,7 +30,7 @@ from .sd15 import AdapterTask
 from .state import optimizer_tensors, read_state, restore_module, restore_optimizer, write_state
 
 _SHEET_ROWS = 8
-_SHEET_BATCH = (1 << 31) - 1  # a batch number no run reaches; of whole pictures, as 1 << 31 is a multiple of every power of two
+_SHEET_BATCH = (1 << 31) - 1  # a batch number no run reaches
 _LOG_STEPS = 10
 _TERMS = ("pixels", "low", "contour", "bands", "features", "identity", "landmarks", "adversarial", "matching", "judge", "denoising")
 TASKS = {"embedded": EmbeddedTask, "sd15": AdapterTask}

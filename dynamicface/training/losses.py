@@ -29,14 +29,19 @@ _MESH_MARGIN = 1.5  # the landmark net wants the face to fill two thirds
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each term counts; 0 leaves it out and costs nothing."""
+    """What each term counts; 0 leaves it out and costs nothing.
+
+    Set by the length of each term's gradient in the picture, measured on held-out swaps at the composite: per unit of weight that of
+    features is 3, of identity 13 and of landmarks 200 times that of pixels, and it points almost anywhere but at the photograph (cosine
+    0.13, 0.01, 0.01 against 0.57). With weights that look balanced in the curves the network learns nothing.
+    """
 
     pixels: float = 1.0
     low: float = 1.0
     contour: float = 0.5
-    bands: float = 1.0
-    features: float = 1.0
-    identity: float = 0.2
+    bands: float = 0.5
+    features: float = 0.3
+    identity: float = 0.02
     landmarks: float = 0.0
     adversarial: float = 0.0
     matching: float = 0.0
