@@ -48,8 +48,13 @@ class QCReport(io.ComfyNode):
             outputs=[
                 io.Image.Output("report", display_name="report", tooltip="The table with its curves as a picture."),
                 io.String.Output("json", display_name="json", tooltip="Every figure and curve as JSON, to save or to parse."),
-                io.String.Output("worst_frames", display_name="worst frames", tooltip="Frames that stand out, worst first: 17, 4, 33."),
-                io.Int.Output("worst_frame", display_name="worst frame", tooltip="The worst one, for ImageFromBatch."),
+                io.Int.Output(
+                    "worst_frames",
+                    display_name="worst frames",
+                    is_output_list=True,
+                    tooltip="Frames that stand out, worst first. Into ImageFromBatch: it runs once for each and shows them.",
+                ),
+                io.Int.Output("worst_frame", display_name="worst frame", tooltip="The worst one, if any stands out or not."),
                 Quality.Output("quality", display_name="quality", tooltip="The report itself, for Gate."),
             ],
         )
@@ -59,8 +64,8 @@ class QCReport(io.ComfyNode):
         person = None if source is None else fit_source(source)
         images, plate, mask = to_working_device((images, plate, mask))
         report = measure_quality(images, plate, mask, perception(), head_model(), source=person, progress=progress())
-        picture, named = to_graph_device(draw_report(report)), ", ".join(map(str, report.worst_frames(count)))
-        outputs = (picture, report.to_json(), named, int(report.scores().argmax()), report)
+        picture, worst = to_graph_device(draw_report(report)), int(report.scores().argmax())
+        outputs = (picture, report.to_json(), report.worst_frames(count) or [worst], worst, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(picture, cls=cls))
 
 

