@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply import ApplyDynamicFace, LoadAdapter
+from .clips import CompositeClip, FitClip
 from .curves import DriveFromPrior, ExportARKit, ExpressionCurves, ImportARKit
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
 from .export import ExportFace, Provenance, RenderPasses
@@ -13,7 +14,7 @@ from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
 from .model import GenerateFace, LoadDynamicFace
 from .presets import ExpressionLibrary, ExpressionPreset, SavePreset
-from .prior import ComposePrior, FitPrior
+from .prior import ComposePrior, FitPrior, HoldBadFrames, InspectPrior, SmoothPrior
 from .qc import Compare, Gate, QCReport
 from .shortcuts import Expression, Swap
 from .streams import DetailStream, DualStreamFusion, IdentityStream
@@ -25,6 +26,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(EditExpression, EditPose, EditIdentity, EditLight),
     *(Composite, RenderGuides, RenderPrior, PasteBack),
     *(Expression, Swap),
+    *(SmoothPrior, HoldBadFrames, InspectPrior, FitClip, CompositeClip),
     *(QCReport, Compare, Gate),
     *(LoadDynamicFace, GenerateFace),
     *(Guider, MixtureOfGuiders, IdentityStream, DetailStream, DualStreamFusion, LoadAdapter, ApplyDynamicFace),

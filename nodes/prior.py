@@ -1,17 +1,34 @@
-"""Fit 3D Prior and Compose Prior: take faces apart, and put one together from parts of several."""
+"""Fit 3D Prior and Compose Prior: take faces apart, and put one together from parts of several. What a prior does over time: Smooth Prior,
+Hold / Fade Bad Frames, Inspect Prior."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from ..dynamicface.compose import compose_prior
+from ..dynamicface.inspection import bad_frames, draw_curves
+from ..dynamicface.overlay import draw_prior
 from ..dynamicface.prior.estimate import fit_prior
+from ..dynamicface.prior.temporal import fade_bad_frames, hold_bad_frames, smooth_prior
 from ..dynamicface.track import track_from_core
 from .host.models import head_model, person_matte, to_graph_device, to_working_device
 from .host.run import progress
 from .schema import FaceLandmarks, Prior, Track, advanced, schema, slider
 
 PRIOR_OUT = "The face as identity, expression, pose, light and background. Connect to the Edit nodes, Compose Prior or Render Guides."
+
+THRESHOLD_TOOLTIP = "Confidence below which a frame counts as bad. 0.3 finds lost faces and profiles; raise it to find more."
+
+
+def smoothing_slider() -> io.Input:
+    return slider(
+        "smoothing",
+        0.0,
+        1.0,
+        "How still the fit is over time: 0 = as found in each frame, 0.5 for most shots, 1 for locked-off heads. Blinks and syllables keep "
+        "their height; nothing lags and nothing is smoothed across cuts.",
+        default=0.5,
+    )
 
 
 class FitPrior(io.ComfyNode):
@@ -102,3 +119,93 @@ class ComposePrior(io.ComfyNode):
                 identity_weight=identity_weight,
             )
         )
+
+
+class SmoothPrior(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "SmoothPrior",
+            "Smooth Prior",
+            "Takes the jitter out of a shot's prior: pose, expression, gaze and light are smoothed as numbers, never as pixels. "
+            "Before: Fit 3D Prior. Next: Edit nodes or Compose Prior. Fit Clip has the same dial built in.",
+            search_aliases=["stabilise", "jitter", "temporal"],
+            inputs=[Prior.Input("prior", tooltip="The prior of a shot; a photo comes back as it is."), smoothing_slider()],
+            outputs=[Prior.Output("smooth_prior", display_name="prior", tooltip=PRIOR_OUT)],
+        )
+
+    @classmethod
+    def execute(cls, prior, smoothing) -> io.NodeOutput:
+        return io.NodeOutput(smooth_prior(prior, smoothing))
+
+
+class HoldBadFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "HoldBadFrames",
+            "Hold / Fade Bad Frames",
+            "Decides what happens where the face could not be fitted: short stretches are held (bridged from the good frames around), "
+            "longer ones fade to the plate instead of popping. Before: Fit 3D Prior or Smooth Prior. Inspect Prior lists the frames.",
+            search_aliases=["gap", "occlusion", "interpolate"],
+            inputs=[
+                Prior.Input("prior", tooltip="The prior of a shot."),
+                slider("threshold", 0.0, 1.0, THRESHOLD_TOOLTIP, default=0.3),
+                io.Int.Input(
+                    "hold",
+                    default=12,
+                    min=0,
+                    max=1000,
+                    tooltip="Bad stretches of up to so many frames are bridged and worked on like the rest; 0 bridges none.",
+                ),
+                io.Int.Input(
+                    "fade",
+                    default=6,
+                    min=0,
+                    max=200,
+                    tooltip="Frames over which the change fades out before a longer bad stretch, and in after it.",
+                ),
+            ],
+            outputs=[Prior.Output("held_prior", display_name="prior", tooltip=PRIOR_OUT)],
+        )
+
+    @classmethod
+    def execute(cls, prior, threshold, hold, fade) -> io.NodeOutput:
+        return io.NodeOutput(fade_bad_frames(hold_bad_frames(prior, threshold, hold), threshold, fade))
+
+
+class InspectPrior(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "InspectPrior",
+            "Inspect Prior",
+            "Shows how well a prior fits: the head drawn over the plate, curves of pose and expression with a confidence strip, and the "
+            "list of the worst frames. Connect Preview Image to the pictures and Preview Any to the list.",
+            search_aliases=["debug", "overlay", "confidence", "curves"],
+            inputs=[
+                Prior.Input("prior", tooltip="A prior from Fit 3D Prior, Fit Clip or any Edit node."),
+                slider("threshold", 0.0, 1.0, THRESHOLD_TOOLTIP, default=0.3),
+                io.Int.Input("frame", default=0, min=0, max=1000000, tooltip="First frame that is drawn over the plate."),
+                io.Int.Input(
+                    "count", default=8, min=1, max=256, tooltip="How many frames are drawn, from 'frame' on; the curves show all."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    "overlay", display_name="overlay", tooltip="The fitted head as blue clay over the plate, fitted landmarks red."
+                ),
+                io.Image.Output(
+                    "curves", display_name="curves", tooltip="Pose, lids, mouth and gaze over time; confidence below; cuts as lines."
+                ),
+                io.String.Output("report", display_name="worst frames", tooltip="One line per bad frame, the worst first."),
+                io.Int.Output("bad", display_name="bad frames", is_output_list=True, tooltip="Numbers of the bad frames, the worst first."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, prior, threshold, frame, count) -> io.NodeOutput:
+        worst = bad_frames(prior, threshold)
+        overlay = draw_prior(to_working_device(prior), head_model(), frame, count)
+        report = "\n".join(map(str, worst)) or f"No frame below a confidence of {threshold:g}."
+        return io.NodeOutput(to_graph_device(overlay), draw_curves(prior, threshold), report, [one.frame for one in worst])
