@@ -360,7 +360,7 @@ def library_of_an_actor(g: Graph) -> None:
     g.column()
     prior = _fitted(g, photo, "")
     g.column()
-    values = {"presets": "smile, surprise, anger, sadness, kiss, wink_left", "size": 256}
+    values = {"presets": "smile, surprise, anger, sadness, kiss, wink_left", "intensities": "0.5, 1.0", "size": 256}
     library = g.add("DynamicFace_ExpressionLibrary", prior=(prior, "prior"), values=values)
     g.column()
     g.add("SaveImage", "Contact sheet", images=(library, "sheet"), values={"filename_prefix": "DynamicFace/sheet"})
@@ -449,17 +449,26 @@ def main() -> None:
             print(path)
 
 
+def _spread(images: list[dict]) -> list[dict]:
+    """The first, middle and last of a batch."""
+    return [images[k] for k in sorted({0, len(images) // 2, len(images) - 1})]
+
+
 def _thumbnail(server: ComfyServer, workflow: dict, object_info: dict) -> Image.Image:
     """The workflow's results side by side, what it saves first."""
     prompt = to_api(workflow, object_info)
     outputs = server.run(prompt)
     order = ["SaveImage", "DynamicFace_Provenance", "DynamicFace_RenderPrior", "PreviewImage"]
-    shown = [node for node in outputs if prompt[node]["class_type"] in order]
-    nodes = sorted(shown, key=lambda node: (order.index(prompt[node]["class_type"]), int(node)))[:THUMBNAIL_TILES]
-    pictures = [Image.open(io.BytesIO(server.view(outputs[node]["images"][0]))).convert("RGB") for node in nodes]
-    sheet = Image.new("RGB", (THUMBNAIL * len(pictures), THUMBNAIL))
-    for index, picture in enumerate(pictures):
-        sheet.paste(ImageOps.fit(picture, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), (index * THUMBNAIL, 0))
+    nodes = sorted(
+        (node for node in outputs if prompt[node]["class_type"] in order),
+        key=lambda node: (order.index(prompt[node]["class_type"]), int(node)),
+    )
+    entries = [entry for node in nodes for entry in _spread(outputs[node]["images"])][:THUMBNAIL_TILES]
+    sheet = Image.new("RGB", (THUMBNAIL * len(entries), THUMBNAIL))
+    for index, entry in enumerate(entries):
+        picture = Image.open(io.BytesIO(server.view(entry))).convert("RGB")
+        lay = ImageOps.fit if max(picture.size) < 1.3 * min(picture.size) else ImageOps.pad  # a contact sheet is shown whole
+        sheet.paste(lay(picture, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), (index * THUMBNAIL, 0))
     return sheet
 
 
