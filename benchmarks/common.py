@@ -176,7 +176,12 @@ def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Re
 def arguments(description: str) -> argparse.ArgumentParser:
     """The options every measurement has."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder with london/ and faces256/")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=DEFAULT_DATA,
+        help="folder with london/, faces256/ and clips/; without it, photographs and clips out of registry packages where they will do",
+    )
     parser.add_argument("--limit", type=int, help="samples per measurement, fewer are faster (default: as published)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import logging
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare()
     pipe = FacePipeline.load(args.device)
     options = Options(Data(args.data), QUICK if args.quick and args.limit is None else args.limit, args.device, args.quick)
-    head = f"{machine(args.device)}\n{_how(args, options)}"
+    head = f"{machine(args.device)}\n\n{_how(args, options)}"
     say = print if not args.json else lambda *_, **__: None
     say(head, flush=True)
     reports: list[Report] = []
@@ -85,12 +86,16 @@ def document(head: str, reports: list[Report]) -> str:
     return "\n\n".join([*parts, *(report.markdown().strip() for report in reports), _PUBLISHED.strip()]) + "\n"
 
 
-def _how(args, options: Options) -> str:
-    """The line that says how the report was made."""
+def _how(args: argparse.Namespace, options: Options) -> str:
+    """How the report was made, and how to make another."""
     command = " ".join(["python -m dynamicface bench", *args.names, *(["--quick"] if args.quick else [])])
-    where = "a folder given with --data" if options.data.root.is_dir() else "photographs and clips out of registry packages"
-    quick = f" Quick: {options.limit} samples each, which shows that everything runs, not how good it is." if args.quick else ""
-    return f"Made by `{command}`; pictures: {where}.{quick}"
+    where = "the data folder" if options.data.root.is_dir() else "photographs and clips out of registry packages"
+    quick = f" A quick run of {options.limit} samples each shows that everything runs, not how good it is." if args.quick else ""
+    return (
+        f"Made by `{command} --out DIR`; pictures from {where}.{quick}\n\n"
+        "In the repository `python dev.py bench` does the same; `--data DIR` measures a folder of your own, `--record` appends the figures to "
+        "the history and `python -m benchmarks.history` prints what got worse beyond the noise."
+    )
 
 
 def _targets(reports: list[Report]) -> targets.Table:
