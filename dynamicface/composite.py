@@ -30,6 +30,7 @@ from .types import FaceCrop, FacePrior
 
 _LOOSE = (PARTS.index("neck"), PARTS.index("ears"))  # follow the head smoothly rather than by the mesh
 _REACH = 0.055  # metres beyond the head over which the plate follows
+_FIELDS = 0.7  # crop px per plate px where the plate's own pixels are kept
 _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
 _MAX_GAIN = 4.0
@@ -59,10 +60,19 @@ def is_unchanged(prior: FacePrior) -> bool:
     return same and same_albedo and torch.equal(a.shape, b.shape)
 
 
+def _wears_other_skin(prior: FacePrior) -> bool:
+    theirs, own = prior.identity.albedo, prior.filmed.identity.albedo
+    return theirs is not None and theirs is not own
+
+
 def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: int | None = None, look: SwapLook | None = None) -> Change:
-    """The fields that turn the filmed plate (F, H, W, 3) into the composed prior. size: crop px, by default about the plate's own."""
+    """The fields that turn the filmed plate (F, H, W, 3) into the composed prior.
+
+    size: crop px, by default about the plate's own resolution for another person's skin, coarser for what only bends and lights the plate.
+    """
     filmed = prior.filmed
-    crop = face_crop(filmed, size or natural_crop_size(filmed))
+    foreign = _wears_other_skin(prior)
+    crop = face_crop(filmed, size or natural_crop_size(filmed, 1.0 if foreign else _FIELDS))
     before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
     surface = surface_of(before, after)
     picture = linear_crops(plate, crop)
@@ -87,7 +97,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
     colour, alpha = revealed(surface, prior.identity, shading, picture)
-    if prior.identity is not filmed.identity and prior.identity.albedo is not None and prior.identity.albedo is not filmed.identity.albedo:
+    if foreign:
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
         alpha = 1 - (1 - alpha) * (1 - skin_alpha)
@@ -103,7 +113,7 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
     """
     out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
     strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
-    for f, (x0, y0, x1, y1) in enumerate(_windows(change.crop, plate.shape[1:3])):
+    for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
         if x1 <= x0 or y1 <= y0:
             continue
         window = plate[f : f + 1, y0:y1, x0:x1]
@@ -137,13 +147,21 @@ def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int,
     return linear_to_srgb(linear * gain).permute(0, 2, 3, 1), alpha
 
 
-def _windows(crop: FaceCrop, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
-    """The plate rectangles x0, y0, x1, y1 the crops cover."""
-    inverse = crop.inverse
-    corner = torch.stack([inverse[:, :, 2], inverse[:, :, 2] + inverse[:, :, :2].sum(-1) * crop.size], 1)
-    low, high = corner.floor()[:, 0].long().tolist(), corner.ceil()[:, 1].long().tolist()
+def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """The plate rectangles x0, y0, x1, y1 that hold all of each frame's mask."""
+    inverse, step = change.crop.inverse, change.crop.size / change.mask.shape[-1]
     height, width = size
-    return [(max(a, 0), max(b, 0), min(c, width), min(d, height)) for (a, b), (c, d) in zip(low, high, strict=True)]
+    out = []
+    for mask, back in zip(change.mask[:, 0] > 0, inverse, strict=True):
+        rows, columns = (mask.any(dim).nonzero()[:, 0] for dim in (1, 0))
+        if not len(rows):
+            out.append((0, 0, 0, 0))
+            continue
+        low, high = (torch.stack([c, r]) for c, r in ((columns[0] - 1, rows[0] - 1), (columns[-1] + 2, rows[-1] + 2)))
+        (left, top), (right, bottom) = (back[:, 2] + back[:, :2] @ (corner * step).to(back) for corner in (low, high))
+        x0, y0, x1, y1 = int(left.floor()), int(top.floor()), int(right.ceil()), int(bottom.ceil())
+        out.append((max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)))
+    return out
 
 
 def _log_ratio(after: Tensor, before: Tensor) -> Tensor:

@@ -55,12 +55,15 @@ def _box(images: Tensor, radius: int, dim: int) -> Tensor:
 
 def dilate(images: Tensor, radius: int) -> Tensor:
     """Maximum over a square of 2 * radius + 1 pixels; erosion is `-dilate(-images, radius)`."""
+    width = 2 * radius + 1
     for dim in (-1, -2):
-        size = images.shape[dim]
-        padded = F.pad(images, (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius), mode="replicate")
-        images = padded.narrow(dim, 0, size)
-        for shift in range(1, 2 * radius + 1):
-            images = torch.maximum(images, padded.narrow(dim, shift, size))
+        images = F.pad(images, (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius), mode="replicate")
+        reach = 1  # pixels each value is the maximum of, doubled until it is the width
+        while reach < width:
+            shift = min(reach, width - reach)
+            size = images.shape[dim] - shift
+            images = torch.maximum(images.narrow(dim, 0, size), images.narrow(dim, shift, size))
+            reach += shift
     return images
 
 

@@ -57,7 +57,8 @@ class Surface:
         """Shading (P, 3) with the filmed (0) or composed (1) normals under (F, 9, 3)."""
         if len(illumination) == 1:
             return light.shade(self.normals[which][None], illumination)[0]
-        return torch.einsum("pk,pkc->pc", light.basis(self.normals[which]), illumination[self.frame]).clamp_min(0.01)
+        frames = light.basis(self.normals[which]).split(self.frame.bincount(minlength=len(illumination)).tolist())
+        return torch.cat([basis @ lamp for basis, lamp in zip(frames, illumination, strict=True)]).clamp_min(0.01)
 
     @cached_property
     def unseen(self) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,8 @@ def offset_field(head: HeadModel) -> Tensor:
 
 def pose_head(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> PosedHead:
     """Put the prior's head into the crops."""
-    vertices = head.vertices(prior.identity.shape[None], prior.expression, prior.gaze) + offset_field(head) @ prior.offset
+    vertices = head.vertices(prior.identity.shape[None], prior.expression, prior.gaze)
+    vertices = vertices + torch.einsum("vl,flc->fvc", offset_field(head), prior.offset)
     camera = to_camera(vertices, prior.rotation, prior.translation)
     screen = to_screen(camera, prior.focal, image_centre(prior.image_size, camera))
     return PosedHead(camera, crop_screen(screen, crop.matrix), head, crop.size)
@@ -99,8 +100,8 @@ def face_crop(prior: FacePrior, size: int, zoom: float = 1.0) -> FaceCrop:
     return FaceCrop(matrix.unflatten(-1, (2, 3)), size)
 
 
-def natural_crop_size(prior: FacePrior, lowest: int = 256, highest: int = 768) -> int:
-    """The crop size, a multiple of 64, at which a crop pixel is about a plate pixel (median over the frames)."""
+def natural_crop_size(prior: FacePrior, resolution: float = 1.0, lowest: int = 256, highest: int = 768) -> int:
+    """The crop size, a multiple of 64, at which a plate pixel is about `resolution` crop pixels (median over the frames)."""
     depth = -prior.translation[:, 2]
     pixels = float((prior.focal / depth * CROP_METRES).median())
-    return int(min(max(round(pixels / 64) * 64, lowest), highest))
+    return int(min(max(round(resolution * pixels / 64) * 64, lowest), highest))
