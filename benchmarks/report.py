@@ -93,8 +93,8 @@ def _how(args: argparse.Namespace, options: Options) -> str:
     quick = f" A quick run of {options.limit} samples each shows that everything runs, not how good it is." if args.quick else ""
     return (
         f"Made by `{command} --out DIR`; pictures from {where}.{quick}\n\n"
-        "In the repository `python dev.py bench` does the same; `--data DIR` measures a folder of your own, `--record` appends the figures to "
-        "the history and `python -m benchmarks.history` prints what got worse beyond the noise."
+        "In the repository `python dev.py bench` does the same; `--data DIR` measures a folder of your own, `--record` appends the figures "
+        "to the history, and `python -m benchmarks.history` prints what got worse beyond the noise."
     )
 
 
