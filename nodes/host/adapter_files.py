@@ -11,7 +11,7 @@ from ...dynamicface.errors import WeightsError
 from ...dynamicface.generator.adapters.files import Adapter, recognise
 from .folders import MODELS
 
-_FOLDERS = (MODELS, "animatediff_models", "ipadapter", "controlnet")  # ours, and where other packs keep such files
+_FOLDERS = (MODELS, "animatediff_models", "ipadapter")  # ours, and where other packs keep such files
 _EMBEDDINGS = "embeddings/"
 NONE = "none"
 _ENDINGS = (".safetensors", ".pth", ".ckpt", ".bin", ".pt")

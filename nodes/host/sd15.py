@@ -24,7 +24,7 @@ from ...dynamicface.guides import Guides
 from ...dynamicface.identity_stream import face_id, id2token, purify
 from ...dynamicface.reference import reads
 from ...dynamicface.streams import DetailStream, Fusion, IdentityStream, Mixture
-from .sd15_run import Guiding, Identity, Recipe, Reference, Window, install, transformer_blocks
+from .sd15_run import Guiding, Identity, Recipe, Reference, Window, install, new_key, transformer_blocks
 from .sd15_weights import OPERATIONS, add_low_rank, add_temporal_layers, patcher_of, reference_net, replace_denoiser, role
 
 _CONTROLNETS = ("controlnet_embedding", "controlnet_hint")
@@ -63,18 +63,21 @@ def apply(
     latent = _start(vae, guides)
     to_identity, to_detail = (fusion or Fusion()).strengths_of(guides)
 
+    key, frames = new_key(), len(guides.mask)
     positive, negative = replace_denoiser(patched, adapters, positive, negative, picture_prompt)
+    if frames > 1:
+        add_temporal_layers(patched, adapters, key)
     recipe = Recipe(
-        frames=len(guides.mask),
+        key,
+        frames,
         guiding=_guiding(patched, mixture, guides, adapters),
         reference=_reference(patched, detail, to_detail, guides, vae, adapters),
         identity=_identity(patched, identity, to_identity, adapters),
     )
-    add_temporal_layers(patched, adapters, recipe.key)
     if recipe.guiding or recipe.reference or recipe.identity:
         install(patched, recipe)
         networks = [part.network for part in (recipe.guiding, recipe.reference) if part is not None and part.network is not None]
-        patched.set_additional_models(recipe.key, networks + patched.get_additional_models_with_key(recipe.key))
+        patched.set_additional_models(key, networks + patched.get_additional_models_with_key(key))
     if purification != 1:
         patched.set_model_sampler_post_cfg_function(_purified(purification))
     return patched, positive, negative, latent

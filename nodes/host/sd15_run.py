@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management as mm
@@ -76,11 +76,11 @@ class Identity:
 class Recipe:
     """All that was asked for, for F frames."""
 
+    key: str  # under which the run is found; of this recipe alone
     frames: int
     guiding: Guiding | None = None
     reference: Reference | None = None
     identity: Identity | None = None
-    key: str = field(default_factory=lambda: f"dynamicface.{uuid.uuid4().hex}")
 
 
 class Run:
@@ -176,6 +176,11 @@ class Run:
         for block, tokens in seen.items():
             attention = self.blocks[block].attn1
             self.memory[block] = KeysValues(attention.to_k(tokens), attention.to_v(tokens))
+
+
+def new_key() -> str:
+    """A key of its own for each recipe, so that two may be on one model."""
+    return f"dynamicface.{uuid.uuid4().hex}"
 
 
 def install(model: ModelPatcher, recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import comfy.lora
@@ -49,7 +50,7 @@ def add_low_rank(model: ModelPatcher, changes: dict, strength: float) -> None:
 
 
 def add_temporal_layers(model: ModelPatcher, adapters: Sequence[Adapter], key: str) -> None:
-    """Put a file's temporal layers between the U-Net's own."""
+    """Put a file's temporal layers between the U-Net's own, with the noise levels they know, unless a denoiser brings its own."""
     adapter = next((adapter for adapter in adapters if adapter.has(*_TEMPORAL)), None)
     if adapter is None:
         return
@@ -70,6 +71,11 @@ def add_temporal_layers(model: ModelPatcher, adapters: Sequence[Adapter], key: s
 
     model.set_injections(key, [PatcherInjection(inject, eject)])
     model.set_model_forward_timestep_embed_patch((TemporalLayer, _call_layer))
+    sampling = sampling_of(adapter.row.family) if adapter.row else None
+    if sampling is not None and not any(role(other) == "denoising" for other in adapters):
+        predicts_v = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.V_PREDICTION)
+        sampling = replace(sampling, prediction="v_prediction" if predicts_v else "eps", zsnr=False)  # the checkpoint's own
+        model.add_object_patch("model_sampling", model_sampling(sampling))
 
 
 def _call_layer(layer: TemporalLayer, x: Tensor, emb: Tensor, context: Tensor, options: dict[str, Any], *_: Any) -> Tensor:

@@ -86,6 +86,16 @@ def guides(pack):
 
 
 @pytest.fixture(scope="module")
+def one_frame(pack, guides):
+    """The guides of a still."""
+    fields = {
+        name: getattr(guides, name)[:1] for name in ("normal", "pose", "expression", "illumination", "background", "composite", "mask")
+    }
+    crop = pack("dynamicface.types").FaceCrop(guides.crop.matrix[:1], SIZE)
+    return pack("dynamicface.guides").Guides(**fields, crop=crop, yaw=guides.yaw[:1], confidence=guides.confidence[:1])
+
+
+@pytest.fixture(scope="module")
 def streams(pack):
     return pack("dynamicface.streams")
 
@@ -423,15 +433,29 @@ def test_identity_of_id2token_at_full_weight_takes_the_prompts_place(apply, plai
     assert torch.equal(one, other)
 
 
-def test_temporal_layers_join_frames_and_are_off_for_stills(apply, plain, adapter, guides, model):
+def test_temporal_layers_join_frames_and_leave_stills_alone(apply, plain, adapter, model):
     latent, expected = plain
-    file = (adapter("motion", file="mm_sd_v15_v2.ckpt"),)
-    patched, *_ = apply(adapters=file)
+    patched, *_ = apply(adapters=(adapter("motion"),))
     assert not torch.allclose(sample(patched, latent=latent), expected, atol=1e-4)
     still = {key: value[:1] for key, value in latent.items()}
     assert torch.equal(sample(patched, latent=still), sample(model, latent=still))
     assert torch.equal(sample(model, latent=latent), expected)
     assert not any("temporal" in name for name in model.model.state_dict())
+
+
+def test_a_still_gets_no_temporal_layers_and_keeps_its_noise_levels(apply, one_frame, adapter, model):
+    patched, *_ = apply(guides=one_frame, adapters=(adapter("motion", file="mm_sd_v15_v2.ckpt"),))
+    assert not patched.injections and not patched.object_patches
+
+
+def test_a_clip_gets_the_noise_levels_its_temporal_layers_know(apply, adapter, model):
+    """AnimateDiff's were trained with evenly spaced betas; the prediction stays the checkpoint's."""
+    import comfy.model_sampling
+
+    levels = apply(adapters=(adapter("motion", file="mm_sd_v15_v2.ckpt"),))[0].get_model_object("model_sampling")
+    kept = torch.cumprod(1 - torch.linspace(0.00085, 0.012, 1000, dtype=torch.float64), 0)
+    torch.testing.assert_close(levels.sigmas.double(), ((1 - kept) / kept).sqrt(), rtol=1e-5, atol=1e-6)
+    assert isinstance(levels, comfy.model_sampling.EPS) and not isinstance(levels, comfy.model_sampling.V_PREDICTION)
 
 
 def test_temporal_layers_sit_right_after_the_attention(apply, adapter, model, plain, pack):
@@ -531,17 +555,12 @@ def test_stop_button_within_a_step(apply, plain, detail):
     assert len(steps) == 1
 
 
-def test_memory_does_not_grow_over_runs(pack, apply, adapter, detail, streams, guides):
+def test_memory_does_not_grow_over_runs(pack, apply, adapter, detail, streams, one_frame):
     """Fifty runs with guider and both streams on leave as many tensors as three."""
-    fields = {
-        name: getattr(guides, name)[:1] for name in ("normal", "pose", "expression", "illumination", "background", "composite", "mask")
-    }
-    crop = pack("dynamicface.types").FaceCrop(guides.crop.matrix[:1], SIZE)
-    still = pack("dynamicface.guides").Guides(**fields, crop=crop, yaw=guides.yaw[:1], confidence=guides.confidence[:1])
-    guidance = pack("dynamicface.guiders").Guidance("pose", still.pose.movedim(-1, 1))
+    guidance = pack("dynamicface.guiders").Guidance("pose", one_frame.pose.movedim(-1, 1))
     who = streams.IdentityStream(torch.nn.functional.normalize(torch.ones(16), dim=0))
     files = (adapter("guider", guider="pose"), adapter("id2token"))
-    options = {"guides": still, "mixture": streams.Mixture((guidance,)), "detail": detail(), "identity": who, "adapters": files}
+    options = {"guides": one_frame, "mixture": streams.Mixture((guidance,)), "detail": detail(), "identity": who, "adapters": files}
     patched, positive, negative, latent = apply(**options)
 
     def tensors() -> int:
@@ -594,6 +613,26 @@ def test_other_models_and_missing_vae_are_sentences(sd15, model, guides, apply):
         apply(on=Other())
     with pytest.raises(ValueError, match="needs its VAE"):
         sd15.apply(model, *prompts(), None, guides)
+
+
+def test_an_embedding_file_is_one_vector(comfy, pack):
+    import folder_paths
+
+    host = pack("nodes.host.adapter_files")
+    folder = Path(folder_paths.get_folder_paths("dynamicface")[0]) / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    one, two = folder / "one.safetensors", folder / "two.safetensors"
+    try:
+        save_file({"embedding": torch.ones(1, 512)}, str(one))
+        save_file({"a": torch.ones(512), "b": torch.ones(512)}, str(two))
+        assert {"embeddings/one.safetensors", "embeddings/two.safetensors"} <= set(host.embedding_files())
+        assert host.load_embedding("embeddings/one.safetensors").shape == (512,)
+        with pytest.raises(ValueError, match="holds 2 vectors"):
+            host.load_embedding("embeddings/two.safetensors")
+    finally:
+        one.unlink(missing_ok=True)
+        two.unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def test_files_are_found_and_read_by_comfyui(comfy, pack):

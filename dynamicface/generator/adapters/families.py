@@ -15,7 +15,7 @@ FOLDER = "models/dynamicface"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a family's denoising U-Net was trained, in ComfyUI's words."""
+    """How a family's denoising U-Net or temporal layers were trained, in ComfyUI's words."""
 
     prediction: str  # "v_prediction" or "eps"
     beta_schedule: str  # "sqrt_linear" (evenly spaced betas) or "linear" (evenly spaced roots of betas)
@@ -62,7 +62,7 @@ def row_of(file: str) -> Row | None:
 
 
 def sampling_of(family: str) -> Sampling | None:
-    """How a family's denoising U-Net samples; None where it has none."""
+    """How a family samples; None where it has nothing that decides it."""
     return families()[1].get(family)
 
 
