@@ -29,7 +29,7 @@ _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known th
 _CHUNK = 64
 _WINDOW = 16  # frames whose pixels are looked at together: a clip on disk is read that far at a time
 _TEXTURE_CROP = 512
-_LIGHT_TEXTURE = 128
+_LIGHT_TEXTURE = 64
 _MATTE_SIDE = 256
 _OFFSET_LIMIT = 6e-3  # metres
 
