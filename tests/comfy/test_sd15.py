@@ -31,8 +31,7 @@ def sd15(pack):
     return pack("nodes.host.sd15")
 
 
-@pytest.fixture(scope="module")
-def model(comfy):
+def small_model(dtype: torch.dtype = torch.float32):
     """A native SD 1.5 MODEL, a tenth as wide."""
     import comfy.model_base
     import comfy.model_management as mm
@@ -40,27 +39,26 @@ def model(comfy):
     import comfy.supported_models
 
     unet = {
-        **{
-            "image_size": 32,
-            "in_channels": 4,
-            "out_channels": 4,
-            "model_channels": 32,
-            "num_res_blocks": [2, 2, 2, 2],
-            "channel_mult": (1, 2, 4, 4),
-        },
-        **{"num_heads": 8, "num_head_channels": -1, "use_spatial_transformer": True, "context_dim": 64, "legacy": False},
+        **{"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": (1, 2, 4, 4)},
+        **{"num_res_blocks": [2, 2, 2, 2], "num_heads": 8, "num_head_channels": -1, "use_spatial_transformer": True, "context_dim": 64},
         **{"transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1, "transformer_depth_output": [1] * 9 + [0] * 3},
         **{"use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False, "use_temporal_resblock": False},
+        "legacy": False,
     }
     config = comfy.supported_models.SD15(unet)
     config.unet_config.update(unet)
-    config.set_inference_dtype(torch.float32, None)
+    config.set_inference_dtype(dtype, None)
     base = comfy.model_base.BaseModel(config)
     generator = torch.Generator().manual_seed(0)
     for parameter in base.diffusion_model.parameters():
         scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1
-        parameter.data = torch.randn(parameter.shape, generator=generator) * scale + (parameter.dim() == 1)
+        parameter.data = (torch.randn(parameter.shape, generator=generator) * scale + (parameter.dim() == 1)).to(dtype)
     return comfy.model_patcher.ModelPatcher(base, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+
+
+@pytest.fixture(scope="module")
+def model(comfy):
+    return small_model()
 
 
 class EightTimesSmaller:
@@ -508,6 +506,16 @@ def test_the_noise_levels_are_the_familys(pack):
             torch.testing.assert_close(levels.sigmas.double(), ((1 - kept) / kept).sqrt(), rtol=1e-5, atol=1e-6)
         else:
             torch.testing.assert_close(float(levels.sigmas[0]), float(((1 - kept[0]) / kept[0]).sqrt()), rtol=1e-3, atol=1e-5)
+
+
+def test_a_model_in_half_precision(apply, adapter, mixture, detail, streams, plain):
+    """Files in float32 on a model in bfloat16, every part at once."""
+    options = everything(adapter, mixture, detail, streams)
+    net = adapter("unet", file="moore/reference_unet.pth", drop=("conv_out", "conv_norm_out"), seed=4)
+    options["adapters"] += (net, adapter("motion"))
+    low = sample(apply(on=small_model(torch.bfloat16), **options)[0], latent=plain[0])
+    high = sample(apply(**options)[0], latent=plain[0])
+    assert torch.isfinite(low).all() and (low - high).norm() < 0.2 * high.norm()
 
 
 def test_context_windows_show_a_part_of_the_clip(apply, detail, adapter, mixture, plain):
