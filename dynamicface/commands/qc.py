@@ -19,6 +19,7 @@ from ..metrics.picture import draw_report
 from ..metrics.report import METRICS, QualityReport
 from .common import Desk, command, number
 
+_HELD = 64_000_000  # values of a window of frames; half of what is in memory at once for each of result and plate
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".hdr"}
 
 
@@ -65,7 +66,8 @@ def _windows(options: argparse.Namespace) -> Iterator[tuple[Tensor, Tensor | Non
     """Result, plate and mask (F, H, W), window by window. Raises ImageError where their frame counts differ."""
     given = {"result": options.result, "plate": options.plate, "mask": options.mask}
     still = _grey(read_image(options.mask)) if options.mask and options.mask.suffix.lower() in _PICTURES else None
-    streams = {name: _frames(path) for name, path in given.items() if path and (name != "mask" or still is None)}
+    window = max(2, min(WINDOW, _HELD // next(_frames(options.result, 1)).numel()))
+    streams = {name: _frames(path, window) for name, path in given.items() if path and (name != "mask" or still is None)}
     done = 0
     for parts in itertools.zip_longest(*streams.values()):
         lengths = [0 if part is None else len(part) for part in parts]
@@ -83,20 +85,20 @@ def _grey(pictures: Tensor) -> Tensor:
     return pictures[..., :3].mean(-1)
 
 
-def _frames(path: Path) -> Iterator[Tensor]:
-    """Frames (F, H, W, C) in windows."""
+def _frames(path: Path, window: int) -> Iterator[Tensor]:
+    """Frames (F, H, W, C), so many at a time."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICTURES)
         if not files:
             raise ImageError(f"The folder {path} holds no pictures ({', '.join(sorted(_PICTURES))}).")
-        for start in range(0, len(files), WINDOW):
-            yield _stacked(files[start : start + WINDOW])
+        for start in range(0, len(files), window):
+            yield _stacked(files[start : start + window])
     elif path.suffix.lower() in _PICTURES or not path.exists():
         yield read_image(path)
     else:
         from ..io.clips import Clip
 
-        yield from Clip(path).windows(WINDOW)
+        yield from Clip(path).windows(window)
 
 
 def _stacked(files: list[Path]) -> Tensor:

@@ -62,6 +62,7 @@ class QualityMeter:
         self._flow: Estimator | None = flow or DisFlow()
         self._notes: list[str] = []
         self._curves, self._plate_curves, self._whole = _Curves(), _Curves(), _Curves()
+        self._person: Tensor | None = None  # (D,) identity of who is followed
         self._last: tuple[Tensor, Tensor | None] | None = None  # result and plate of the frame before the next window
         self._likes: tuple[FacePrior, FacePrior | None] | None = None  # whose identity is held in result and plate
 
@@ -119,10 +120,14 @@ class QualityMeter:
         The result's face is looked for where the plate's is, and both are found from the same start, so that equal pictures give equal
         landmarks.
         """
+        choice = self._choice
+        if self._person is not None:  # several people: the next window follows the same one
+            choice = choice | {"choose": "reference", "reference": self._person}
         try:
-            track = track_faces(result if plate is None else plate, self._perception, **self._choice)
+            track = track_faces(result if plate is None else plate, self._perception, **choice)
         except NoFaceError:
             return None
+        self._person = track.embedding if self._person is None else self._person
         if plate is None:
             return track, None
         found = []
