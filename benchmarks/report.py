@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def document(head: str, reports: list[Report]) -> str:
     """The whole report as Markdown."""
-    parts = ["# Benchmark", head, f"## Targets of the method\n\n{_targets(reports).markdown()}"]
+    parts = ["# Benchmark", head, f"## Targets\n\n{_targets(reports).markdown()}"]
     return "\n\n".join([*parts, *(report.markdown().strip() for report in reports), _PUBLISHED.strip()]) + "\n"
 
 

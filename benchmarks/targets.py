@@ -69,4 +69,4 @@ def table(found: Mapping[str, tuple[Figure, str]], missing: Mapping[str, str]) -
             reason = missing.get(target.key.partition(".")[0], "this run did not ask for it")
             rows.append((target.part, target.demand, target.goal, f"not measured: {reason}", *[""] * 4))
     columns = ("part", "demand", "target", "value", "unit", "met", "data", "command")
-    return Table("Targets", columns, rows, "What is not measured is not claimed.")
+    return Table("What the method demands, and what was measured", columns, rows, "What is not measured is not claimed.")

@@ -85,7 +85,7 @@ def test_a_measurement_that_is_missing_stops_no_other(benchmarks, tmp_path, monk
     assert report.main(arguments) == 0
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Benchmark\n\nMachine: ") and "Not measured: this version has no such measurement" in text
-    assert "There is no folder london" in text and "## Targets of the method" in text and "Nowhere" in capsys.readouterr().out
+    assert "There is no folder london" in text and "## Targets" in text and "Nowhere" in capsys.readouterr().out
 
 
 def test_a_measurement_that_breaks_is_told_and_fails_the_run(benchmarks, monkeypatch, tmp_path, capsys):
