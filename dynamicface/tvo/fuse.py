@@ -21,6 +21,7 @@ _COARSEST = 12  # px, shorter side of the last band
 _TOLERANCE = 1.5  # squared difference over its usual value up to which a neighbour counts fully
 _FALL = 1.0  # how fast it loses weight above
 _NOISE_SAMPLES = 4096
+_LEAST = (1 / 255) ** 2  # squared difference of a band that never counts as disagreement
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def fuse(picture: Tensor, neighbours: Sequence[Neighbour], region: Tensor, radiu
         usual = usual_energy(
             [energy for energy, other in zip(unlike, neighbours, strict=True) if abs(other.distance) == 1] or unlike[:1], regions[k]
         )
+        usual = usual.clamp_min(_LEAST)
         total, mass = torch.zeros_like(differences[0][k]), 1.0
         for other, bands, energy, seen in zip(neighbours, differences, unlike, sure, strict=True):
             near = math.exp(-0.5 * (other.distance / max(sigma, 1e-3)) ** 2)

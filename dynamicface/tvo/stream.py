@@ -25,7 +25,7 @@ from .flow import FLOW_SIZE, DisFlow, Estimator, paths, plate_flow, resize, resi
 from .fuse import Neighbour, agreement, fuse, usual_energy
 from .lock import LOCK_SIZE, Correction, measure
 
-_GRAIN = (1 / 255) ** 2  # squared difference that eight bits alone bring
+_GRAIN = 1 / 255  # difference that eight bits alone bring
 _LOCK_REACH = 2  # the first pass looks this many radii far: a mean of more frames, a steadier place to lock to
 _MARGIN = 0.15  # around the masked area, as a share of its size: flow and pyramid need surroundings
 
@@ -203,7 +203,7 @@ class FusionTVO:
             for k, (flow, seen) in enumerate(paths(flows, t, sign * steps), 1):
                 there = window[t + sign * k]
                 energy = (warp(getattr(there, guide), flow) - here).square().mean(1, keepdim=True)
-                calm = usual_energy([energy], resize(window[t].mask, size)).clamp_min(_GRAIN) if calm is None else calm
+                calm = usual_energy([energy], resize(window[t].mask, size)).clamp_min(_GRAIN**2) if calm is None else calm
                 known = agreement(energy, calm)
                 if self.dials.background == "generated":  # there the guide is the flickering result itself
                     known = torch.lerp(torch.ones_like(known), known, resize(window[t].person, size))
@@ -254,7 +254,8 @@ class FusionTVO:
         amount = amount if frame.clear is None else amount * frame.clear
         picture = frame.given[:, :3]
         if self.dials.strength or self.dials.background == "generated":
-            steady = frame.picture + fuse(frame.difference, found, (amount > 0).to(amount), self.dials.radius, self.dials.protect)
+            changed = (amount > 0) & (frame.difference.abs().amax(1, keepdim=True) > _GRAIN)  # elsewhere nothing can be learnt
+            steady = frame.picture + fuse(frame.difference, found, changed.to(amount), self.dials.radius, self.dials.protect)
             picture = torch.where(amount > 0, picture + amount * (steady - picture), picture)
         if self.dials.background == "plate":
             picture = to_plate(picture, frame.plate, person, self.dials.background_strength)
