@@ -52,7 +52,7 @@ function attach(node) {
     read: () => (faces.has(node) ? previewOf(node, faces) : null),
     resetDials: () => resetDials(node, neutral),
     showMore: advancedWidgets(node).length ? () => showAdvanced(node, !node.showAdvanced) : null,
-    texts: textsFor(app.ui.settings.getSettingValue("Comfy.Locale")),
+    texts: textsFor(app.extensionManager.setting.get("Comfy.Locale")),
   });
   const widget = node.addDOMWidget(KEY, KEY, panel.root, { serialize: false, getMinHeight: () => Panel.height });
   widget.serialize = false; // neither in the prompt nor in the workflow: stored widget values stay as they are

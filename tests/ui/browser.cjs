@@ -7,8 +7,9 @@ const { chromium } = require("playwright-core");
 const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"];
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
-// What this frontend says about any workflow: files of the user it has not written yet, its own online node database.
-const NOISE = [/Failed to load resource/, /api\.comfy\.org/, /reading 'id'\)\s+at onChange/];
+// What this frontend says about any workflow: files of the user it has not written yet, its own online node database. The last: this test
+// reads canvases back.
+const NOISE = [/Failed to load resource/, /api\.comfy\.org/, /reading 'id'\)\s+at onChange/, /willReadFrequently/];
 
 const settings = (values) => fetch(`${job.address}/api/settings`, { method: "POST", body: JSON.stringify(values) });
 
@@ -176,7 +177,8 @@ async function nodes2(page, name, folder) {
   await page.waitForTimeout(1500);
   await remember(page, "dragged");
   await page.screenshot({ path: join(folder, "nodes2_zh.png") });
-  return { followsDial: await difference(page, "run", "dragged"), text: await page.locator("body").innerText() };
+  const names = await page.evaluate(async () => (await window.app.api.fetchApi("/i18n")).json());
+  return { followsDial: await difference(page, "run", "dragged"), text: await page.locator("body").innerText(), names: names.zh.nodeDefs.DynamicFace_EditExpression };
 }
 
 (async () => {
