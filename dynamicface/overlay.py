@@ -48,7 +48,8 @@ def draw_fit(plate: Tensor, prior: FacePrior, track: FaceTrack, head: HeadModel)
 def draw_prior(prior: FacePrior, head: HeadModel, frame: int = 0, count: int = 8) -> Tensor:
     """Up to `count` frames (N, H, W, 3) of the prior's plate, from `frame` on, with its head and landmarks drawn over them.
 
-    The face as filmed is drawn, whatever was edited since. The plate may be a clip on disk. Raises DynamicFaceError where there is none.
+    The face as filmed is drawn, whatever was edited since; frames without the face are left as they are. The plate may be a clip on disk.
+    Raises DynamicFaceError where there is none.
     """
     if prior.background is None:
         plate_of(prior)
@@ -58,7 +59,8 @@ def draw_prior(prior: FacePrior, head: HeadModel, frame: int = 0, count: int = 8
     points = fitted_landmarks(filmed, head)
     picture = _clay(plate, filmed, head)
     a, b = OUTER_EYES
-    return _dots(picture, points, _DOT * (points[:, a] - points[:, b]).norm(dim=-1), _FITTED)
+    picture = _dots(picture, points, _DOT * (points[:, a] - points[:, b]).norm(dim=-1), _FITTED)
+    return torch.where((filmed.confidence > 0)[:, None, None, None], picture, plate)
 
 
 def _clay(plate: Tensor, prior: FacePrior, head: HeadModel) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .composite import is_unchanged
-from .errors import DynamicFaceError
+from .errors import DynamicFaceError, ImageError
 from .io.clips import WINDOW, Clip, ClipWriter, copy_clip
 from .perception import Perception
 from .pipeline import render_composite
@@ -49,23 +49,27 @@ def composite_shot(
     head: HeadModel,
     path: str | Path,
     *,
+    occlusion: Clip | None = None,
     look: SwapLook | None = None,
     codec: str | None = None,
     progress: Progress | None = None,
 ) -> float:
     """Write a composed prior's picture over its clip to a file; returns the share of frames that changed.
 
-    A prior that was not changed gives a copy of the clip's own packets. codec as in :class:`ClipWriter`. A file that was not finished (the
-    callback raised, the machine ran full) is removed.
+    A prior that was not changed gives a copy of the clip's own packets. occlusion: a roto in the clip's size, white where something is in
+    front of the face; one frame serves the whole clip. codec as in :class:`ClipWriter`. A file that was not finished (the callback
+    raised, the machine ran full) is removed.
     """
     clip = clip_of(prior)
+    if occlusion is not None:
+        _check_roto(occlusion, clip)
     if is_unchanged(prior) and codec is None:
         copy_clip(clip, path)
         return 0.0
     changed = 0
     try:
         with ClipWriter(path, clip, codec) as writer:
-            for picture, mask in composite_windows(prior, perception, head, look=look):
+            for picture, mask in composite_windows(prior, perception, head, occlusion=occlusion, look=look):
                 writer.write(picture, mask)
                 changed += int((mask > 0).flatten(1).any(1).sum())
                 if progress is not None:
@@ -77,14 +81,15 @@ def composite_shot(
 
 
 def composite_windows(
-    prior: FacePrior, perception: Perception, head: HeadModel, *, look: SwapLook | None = None
+    prior: FacePrior, perception: Perception, head: HeadModel, *, occlusion: Clip | None = None, look: SwapLook | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (N, H, W, C) and masks (N, H, W) of a prior over a clip, a few frames at a time, in order."""
     for index in torch.arange(len(prior)).split(WINDOW):
         part = select_frames(prior, index)
         plate, alpha = part.background.plate.tensor_split([3], -1)
         part = part.replace(background=replace(part.background, plate=plate, matte=perception.matte.coarse(plate)))
-        picture, mask = render_composite(part, head, look=look)
+        hidden = None if occlusion is None else occlusion[index.clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
+        picture, mask = render_composite(part, head, occlusion=hidden, look=look)
         yield torch.cat([picture, alpha], -1), mask
 
 
@@ -95,6 +100,13 @@ def clip_of(prior: FacePrior) -> Clip:
             "This prior does not come from a clip on disk. Fit the clip with Fit Clip, or composite its frames as pictures."
         )
     return prior.background.plate
+
+
+def _check_roto(roto: Clip, clip: Clip) -> None:
+    """Raise ImageError unless a roto fits a clip."""
+    if roto.size != clip.size or len(roto) not in (1, len(clip)):
+        found, wanted = (f"{len(one)} frames of {one.size[1]} x {one.size[0]} pixels" for one in (roto, clip))
+        raise ImageError(f"The roto has {found}, the clip {wanted}. Make it of the clip's size, with one frame or as many as the clip.")
 
 
 def _shifted(progress: Progress | None, done: int, parts: int) -> Progress | None:

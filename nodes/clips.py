@@ -82,6 +82,11 @@ class CompositeClip(io.ComfyNode):
                         "ffv1 (.mkv) is lossless, prores (.mov) is for editing.",
                     )
                 ),
+                io.Video.Input(
+                    "roto",
+                    optional=True,
+                    tooltip="A black and white clip of the same size: white where something is in front of the face, kept as filmed.",
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -91,9 +96,10 @@ class CompositeClip(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prior, skin_tone, container, codec="as filmed") -> io.NodeOutput:
+    def execute(cls, prior, skin_tone, container, codec="as filmed", roto=None) -> io.NodeOutput:
         folder, name, counter, *_ = folder_paths.get_save_image_path("DynamicFace_clip", folder_paths.get_temp_directory())
         path = Path(folder, f"{name}_{counter:05}_{container}")
-        look, codec = SwapLook(skin_tone=skin_tone), None if codec == "as filmed" else codec
-        composite_shot(to_working_device(prior), perception(), head_model(), path, look=look, codec=codec, progress=progress())
+        options = {"look": SwapLook(skin_tone=skin_tone), "codec": None if codec == "as filmed" else codec, "progress": progress()}
+        roto = None if roto is None else Clip(roto.get_stream_source(), mm.get_torch_device())
+        composite_shot(to_working_device(prior), perception(), head_model(), path, occlusion=roto, **options)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)))

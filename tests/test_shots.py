@@ -12,7 +12,7 @@ import torch
 from dynamicface.checks import plate_of
 from dynamicface.cli import main
 from dynamicface.edit import edit_expression
-from dynamicface.errors import DynamicFaceError
+from dynamicface.errors import DynamicFaceError, ImageError
 from dynamicface.inspection import bad_frames, draw_curves
 from dynamicface.io.clips import Clip
 from dynamicface.io.pictures import write_image
@@ -75,6 +75,20 @@ def test_an_edit_changes_the_face_and_nothing_else(pipeline, shot, tmp_path):
     assert change[4].max() > 0.1 and (change[4] == 0).float().mean() > 0.4
 
 
+def test_a_roto_keeps_what_it_covers(pipeline, shot, tmp_path):
+    clip, _, prior = shot
+    white = torch.zeros(256, 256, 3)
+    white[:, 128:] = 1.0
+    write_image(tmp_path / "roto.png", white)
+    smiling, roto = edit_expression(prior, {"smile": 0.9}), Clip(tmp_path / "roto.png")
+    composite_shot(smiling, pipeline.perception, pipeline.head, tmp_path / "out.mkv", codec="ffv1", occlusion=roto)
+    change = (Clip(tmp_path / "out.mkv")[:] - clip[:]).abs().amax(-1)
+    assert change[:, :, 130:].max() == 0 and change[:, :, :126].max() > 0.05
+    write_image(tmp_path / "small.png", white[:100])
+    with pytest.raises(ImageError, match="1 frames of 256 x 100 pixels"):
+        composite_shot(smiling, pipeline.perception, pipeline.head, tmp_path / "no.mkv", occlusion=Clip(tmp_path / "small.png"))
+
+
 def test_an_unedited_clip_is_a_copy(pipeline, shot, tmp_path, panning):
     assert composite_shot(shot[2], pipeline.perception, pipeline.head, tmp_path / "same.mp4") == 0.0
     assert torch.equal(Clip(tmp_path / "same.mp4")[:], Clip(panning)[:])
@@ -102,6 +116,7 @@ def test_looks_at_a_prior(pipeline, shot):
     overlay = draw_prior(prior, pipeline.head, frame=3, count=4)
     assert overlay.shape == (4, 256, 256, 3) and (overlay - clip[3:7]).abs().mean() > 0.01
     assert len(draw_prior(prior, pipeline.head, frame=100, count=4)) == 1
+    assert torch.equal(draw_prior(prior, pipeline.head, frame=GAP[0], count=1), clip[GAP[0] : GAP[0] + 1]), "nobody is there"
     curves = draw_curves(prior)
     assert curves.shape[0] == 1 and curves.shape[2:] == (1024, 3) and curves.std() > 0.05
     red = (curves[0, ..., 0] > 0.8) & (curves[0, ..., 1] < 0.3) & (curves[0, ..., 2] < 0.3)

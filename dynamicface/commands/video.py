@@ -37,6 +37,9 @@ def register(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--smoothing", type=share, default=0.5, help="of the fit over time: 0 = as found in each frame (default 0.5)")
     parser.add_argument("--hold", type=count(0, 100000), default=12, metavar="FRAMES", help="bad stretches up to so long are bridged")
     parser.add_argument("--fade", type=count(0, 1000), default=6, metavar="FRAMES", help="over which longer ones fade to the plate")
+    parser.add_argument(
+        "--occlusion", type=Path, metavar="CLIP", help="a roto, or one picture: white = in front of the face, kept as filmed"
+    )
     parser.add_argument("--codec", metavar="NAME", help="h264, hevc, prores, ffv1, vp9, av1 (default: the clip's own where possible)")
     parser.add_argument("--fresh", action="store_true", help="track and fit anew even where an earlier run left its fit beside --out")
 
@@ -65,10 +68,9 @@ def _video(options: argparse.Namespace) -> dict:
     if source is not None:
         edited = compose_prior(edited, identity=source, identity_weight=options.weight)
     with desk.timed("composite"):
-        look = SwapLook(skin_tone=options.skin_tone)
-        changed = composite_shot(
-            edited, desk.pipe.perception, desk.pipe.head, options.out, look=look, codec=options.codec, progress=_bar("composite")
-        )
+        more = {"look": SwapLook(skin_tone=options.skin_tone), "codec": options.codec, "progress": _bar("composite")}
+        roto = Clip(options.occlusion, options.device) if options.occlusion else None
+        changed = composite_shot(edited, desk.pipe.perception, desk.pipe.head, options.out, occlusion=roto, **more)
     desk.written.append(str(options.out))
     for path in (fit, fit.with_suffix(".json")):
         path.unlink(missing_ok=True)
