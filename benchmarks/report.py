@@ -100,10 +100,11 @@ def _how(args: argparse.Namespace, options: Options) -> str:
 
 def _targets(reports: list[Report]) -> targets.Table:
     found = {figure.key: (figure, report.command) for report in reports for figure in report.figures}
-    return targets.table(found, {report.module: report.skipped for report in reports if report.skipped})
+    return targets.table(found, {report.module: report.skipped or _WITHOUT for report in reports})
 
 
 _FAILED = "the measurement failed: "
+_WITHOUT = "too few samples for it in a quick run, or a file it needs is not there"
 
 
 def _measured(name: str, pipe: FacePipeline, options: Options) -> Report:
