@@ -21,10 +21,10 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
-from .images import transform
+from .images import linear_crops, transform
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
-from .skin import SwapLook, foreign_skin, linear_crops, revealed
+from .skin import SwapLook, foreign_skin, revealed
 from .surface import surface_of
 from .types import FaceCrop, FacePrior
 
@@ -75,7 +75,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     crop = face_crop(filmed, size or natural_crop_size(filmed, 1.0 if foreign else _FIELDS))
     before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
     surface = surface_of(before, after)
-    picture = linear_crops(plate, crop)
+    picture = linear_crops(plate, crop.matrix, crop.size)
 
     shading = surface.shade(0, filmed.illumination)
     log_gain = _log_ratio(surface.shade(1, filmed.illumination), shading) * surface.region

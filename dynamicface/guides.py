@@ -22,14 +22,14 @@ from .checks import check_occlusion, plate_of
 from .composite import apply_change, compute_change, is_unchanged
 from .conventions import PARTS, linear_to_srgb
 from .filters import blur, sample
-from .images import sample_crops
+from .images import linear_crops, sample_crops
 from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from .prior import light
 from .prior.camera import crop_screen, euler_from_rotation, image_centre, to_camera, to_screen
 from .prior.geometry import PosedHead, face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.raster import rasterise
-from .skin import SwapLook, illumination_texture, linear_crops
+from .skin import SwapLook, illumination_texture
 from .types import FaceCrop, FacePrior, Identity
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
@@ -133,7 +133,7 @@ def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor
 
 def illumination_map(prior: FacePrior, before: PosedHead, after: PosedHead, crop: FaceCrop) -> Tensor:
     """(F, S, S, 3): display-referred light on identity-free skin, black outside of the head; follows edits of pose and light."""
-    ground, _ = illumination_texture(linear_crops(prior.background.plate, crop), before, 128)
+    ground, _ = illumination_texture(linear_crops(prior.background.plate, crop.matrix, crop.size), before, 128)
     raster = after.raster
     uv = raster.interpolate(after.head.uv)
     shading = [

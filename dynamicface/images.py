@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from .conventions import srgb_to_linear
 from .errors import ImageError
 
 MAX_TAPS = 3  # per axis and crop pixel
@@ -102,3 +103,8 @@ def sample_crops(
     grid = torch.stack([2 / width * x - 1, 2 / source.shape[2] * (y + offset) - 1], -1)
     crops = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return F.avg_pool2d(crops, taps) if taps > 1 else crops
+
+
+def linear_crops(plate: Tensor, matrix: Tensor, size: int) -> Tensor:
+    """Crops (F, 3, size, size) of the plate (F, H, W, C), linear; matrix (F, 2, 3) PLATE to CROP, one crop per frame."""
+    return srgb_to_linear(sample_crops(plate[..., :3], matrix, size))

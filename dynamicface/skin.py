@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import landmark_sets
-from .conventions import PARTS, srgb_to_linear
+from .conventions import PARTS
 from .filters import blur, fill_holes, masked_blur, sample
-from .images import sample_crops
 from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
 from .surface import EYES, MOUTH, SKIN, Surface
-from .types import FaceCrop, Identity
+from .types import Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
 _LASHES = 0.85  # how much of the light the lashes of a closed eye take
@@ -173,11 +172,6 @@ def _bare_skin(picture: Tensor, posed: PosedHead, size: int) -> tuple[Tensor, Te
     likely = texture.skin_likelihood(radiance, weight, posed.head)
     bare = torch.where(weight > 0.1, likely, 1.0)
     return radiance, weight * texture.head_region(posed.head, size) * likely, blur(bare, max(size // 100, 1), 2)
-
-
-def linear_crops(plate: Tensor, crop: FaceCrop) -> Tensor:
-    """The plate (F, H, W, C) in the crops, linear (F, 3, size, size)."""
-    return srgb_to_linear(sample_crops(plate[..., :3], crop.matrix, crop.size))
 
 
 def _read(image: Tensor, surface: Surface) -> Tensor:

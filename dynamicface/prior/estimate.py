@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..conventions import srgb_to_linear
 from ..errors import ImageError
-from ..images import sample_crops
+from ..images import linear_crops
 from ..types import FacePrior, FaceTrack, Filmed, Identity
 from . import texture
 from .camera import euler_from_rotation, image_centre
@@ -176,9 +175,8 @@ def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int
     """Linear radiance, weight and vertex normals of some frames."""
     part = select_frames(prior, index)
     crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
-    pictures = sample_crops(plate[index][..., :3], crop.matrix, crop.size)
     posed = pose_head(part, head, crop)
-    radiance, weight = texture.extract(srgb_to_linear(pictures), posed, size)
+    radiance, weight = texture.extract(linear_crops(plate[index], crop.matrix, crop.size), posed, size)
     return radiance, weight, posed.normal
 
 
