@@ -25,6 +25,7 @@ MEASUREMENTS = {
     "leakage": "Leakage between factors",
     "yaw": "Pose error by yaw",
     "jitter": "Jitter",
+    "shot": "A long shot",
     "rivals": "Side by side with simple methods",
     "swap": "Swap",
     "expression": "Expression",
