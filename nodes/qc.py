@@ -114,7 +114,7 @@ class Gate(io.ComfyNode):
             search_aliases=["threshold", "stop", "quality gate"],
             inputs=[
                 io.Image.Input("images", tooltip="What to let pass, untouched."),
-                Quality.Input("quality", tooltip="From QC Report."),
+                Quality.Input("quality", tooltip="The report of these images, from QC Report."),
                 io.Combo.Input("metric", options=list(METRICS), default="identity", tooltip="Which figure decides; see the node's help."),
                 io.Float.Input(
                     "threshold",
