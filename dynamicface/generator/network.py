@@ -61,8 +61,10 @@ class Conditions:
     window: Tensor | None = None  # (K, 2) highest and lowest sigma at which each guider acts; None = all
     tokens: Tensor | None = None  # (B, T, D) identity tokens
     identity: Tensor | None = None  # (B,) weight of the identity stream, None = 1
+    identity_window: Tensor | None = None  # (2,) highest and lowest sigma at which it acts; None = all
     bank: tuple[Tensor, ...] | None = None  # per transformer block (B, N, D): the reference's features
     detail: Tensor | None = None  # (B,) weight of the detail stream, None = 1
+    detail_window: Tensor | None = None  # (2,) as identity_window
     mode: str = "mixture"
 
     def replace(self, **changes) -> Conditions:
@@ -195,7 +197,8 @@ class Generator(nn.Module):
             strength = self._acting(conditions, sigma)
             h = h + mix(conditions.features.to(h), strength.to(h), self.fusion, conditions.mode)
             tokens = self.guiders.tokens(conditions.features.to(h))
-        state = _State(conditions, tokens, None if strength is None else strength.flatten(2).mean(-1), options or {}, write)
+        strengths = None if strength is None else strength.flatten(2).mean(-1)
+        state = _State(_gated(conditions, sigma), tokens, strengths, options or {}, write)
 
         skips = [h]
         for layer in self.down:
@@ -213,8 +216,7 @@ class Generator(nn.Module):
         """The strengths at this sigma."""
         if conditions.window is None:
             return conditions.strength
-        high, low = conditions.window.to(sigma).unbind(-1)
-        acts = (sigma[:, None] <= high) & (sigma[:, None] >= low)
+        acts = _acts(conditions.window, sigma[:, None])
         return conditions.strength * acts.to(conditions.strength)[:, :, None, None, None]
 
 
@@ -448,6 +450,26 @@ def grid_position(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     y, x = ((torch.arange(n, device=like.device) + 0.5) / n for n in (height, width))
     place = torch.cat([t.expand(height, width, -1) for t in (sinusoid(y * 100, dim // 2)[:, None], sinusoid(x * 100, dim // 2)[None])], -1)
     return 0.3 * place.flatten(0, 1).to(like)
+
+
+def _acts(window: Tensor, sigma: Tensor) -> Tensor:
+    """Whether sigma lies in windows (.., 2) of highest and lowest sigma."""
+    high, low = window.to(sigma).unbind(-1)
+    return (sigma <= high) & (sigma >= low)
+
+
+def _gated(conditions: Conditions, sigma: Tensor) -> Conditions:
+    """The conditions with both streams' weights at this sigma."""
+    identity = _inside(conditions.identity_window, conditions.identity, sigma)
+    return conditions.replace(identity=identity, detail=_inside(conditions.detail_window, conditions.detail, sigma))
+
+
+def _inside(window: Tensor | None, weight: Tensor | None, sigma: Tensor) -> Tensor | None:
+    """A stream's weight (B,), 0 outside of its window."""
+    if window is None:
+        return weight
+    acts = _acts(window, sigma).to(sigma)
+    return acts if weight is None else weight * acts
 
 
 def _repeat(x: Tensor, batch: int) -> Tensor:

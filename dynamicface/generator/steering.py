@@ -52,6 +52,7 @@ class Steering:
                 raise DynamicFaceError("The embedded generator's identity stream needs an identity embedding; connect a fitted prior.")
             vectors = [None if v is None else v[None].to(like.device) for v in (who.embedding, who.shape)]
             out = out.replace(tokens=generator.face_former(*vectors), identity=like.new_tensor([weight]).float())
+            out = out.replace(identity_window=_window(who, like.device))
         weight = 0.0 if self.detail is None else self.detail.weight * self.strengths[1]
         if weight:
             pictures = F.interpolate(self.detail.pictures.movedim(-1, 1), self.composite.shape[-2:], mode="bilinear", antialias=True)
@@ -60,7 +61,7 @@ class Steering:
                 nearest = self.detail.weights_for(self.yaw.to(pictures)).argmax(1)
                 banks = tuple(bank[nearest.to(bank.device)] for bank in banks)
             out = out.replace(bank=tuple(b[:1] if len(pictures) > 1 and self.yaw is None else b for b in banks))
-            out = out.replace(detail=like.new_tensor([weight]).float())
+            out = out.replace(detail=like.new_tensor([weight]).float(), detail_window=_window(self.detail, like.device))
         return out
 
     def _fit(self, picture: Tensor, generator: Generator) -> Tensor:
@@ -69,6 +70,11 @@ class Steering:
         if picture.shape[-1] == 1 or picture.shape[-2:] == size:
             return picture
         return F.interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _window(stream: IdentityStream | DetailStream, device: torch.device) -> Tensor | None:
+    """(2,) highest and lowest sigma of a stream that does not act all the time."""
+    return None if (stream.start, stream.end) == (0, 1) else torch.tensor([1 - stream.start, 1 - stream.end], device=device)
 
 
 def pose_confidence(yaw: Tensor) -> Tensor:

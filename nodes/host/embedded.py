@@ -28,6 +28,7 @@ from ...dynamicface.generator.steering import SIZE, Steering, steer
 
 STEERING = "dynamicface"  # the key in a conditioning's dictionary
 _PER_FRAME = ("features", "strength", "tokens")
+_WINDOWS = ("window", "identity_window", "detail_window")
 
 
 class NativeGenerator(Generator):
@@ -48,7 +49,7 @@ class NativeGenerator(Generator):
         bank = tuple(conds[key] for key in sorted(conds) if key.startswith("bank"))
         conditions = Conditions(
             **{name: conds.get(name) for name in _PER_FRAME},
-            window=conds.get("window"),
+            **{name: conds.get(name) for name in _WINDOWS},
             identity=conds.get("identity"),
             detail=conds.get("detail"),
             bank=bank or None,
@@ -83,8 +84,7 @@ class FaceModel(comfy.model_base.BaseModel):
         out |= {name: comfy.conds.CONDRegular(value) for name in _PER_FRAME if (value := getattr(conditions, name)) is not None}
         out |= {f"bank{k:02d}": comfy.conds.CONDRegular(bank) for k, bank in enumerate(conditions.bank or ())}
         out |= {name: comfy.conds.CONDRegular(v) for name in ("identity", "detail") if (v := getattr(conditions, name)) is not None}
-        if conditions.window is not None:
-            out["window"] = _Shared(conditions.window)
+        out |= {name: _Shared(value) for name in _WINDOWS if (value := getattr(conditions, name)) is not None}
         out["mode"] = comfy.conds.CONDConstant(conditions.mode)
         return out
 

@@ -73,6 +73,15 @@ def test_a_guider_acts_only_inside_its_window(tiny, pictures):
         assert torch.equal(run(tiny, pictures, conditions, 0.3), run(tiny, pictures, tiny.condition(pictures["guides"]), 0.3))
 
 
+@pytest.mark.parametrize(("stream", "needs"), [("identity", "tokens"), ("detail", "bank")])
+def test_a_stream_acts_only_inside_its_window(tiny, pictures, stream, needs):
+    with torch.inference_mode():
+        conditions = everything(tiny, pictures)
+        late = conditions.replace(**{f"{stream}_window": torch.tensor([0.5, 0.0])})
+        assert torch.equal(run(tiny, pictures, late, 0.7), run(tiny, pictures, conditions.replace(**{needs: None}), 0.7))
+        assert torch.equal(run(tiny, pictures, late, 0.3), run(tiny, pictures, conditions, 0.3))
+
+
 def test_frames_do_not_talk_to_each_other(tiny, pictures):
     """A clip's frames are the batch: each comes out as it would alone."""
     with torch.inference_mode():
