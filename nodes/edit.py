@@ -13,6 +13,9 @@ from .prior import PRIOR_OUT
 from .schema import Prior, advanced, schema, slider
 
 CHAIN = "Before: Fit 3D Prior, Compose Prior or another Edit node. Next: another Edit node or Render Guides. Costs milliseconds."
+SHOWS_PREVIEW = {"is_output_node": True}  # asked for their ui in every run, cached or not: the live preview survives a reload
+    "is_output_node": True
+}  # such nodes are asked for their ui in every run, cached or not: the live preview survives a reload
 INTENSITY_TOOLTIP = "Scales the filmed expression before the dials: 1 as filmed, 0 a neutral face, 2 twice as strong."
 
 
@@ -58,6 +61,7 @@ class EditExpression(io.ComfyNode):
             search_aliases=["smile", "blink", "gaze", "blend shapes", "ARKit"],
             inputs=[prior_input(), intensity_slider(), *expression_dials(), *expression_channels()],
             outputs=[prior_output()],
+            **SHOWS_PREVIEW,
         )
 
     @classmethod
@@ -80,6 +84,7 @@ class EditPose(io.ComfyNode):
                 *pose_dials(),
             ],
             outputs=[prior_output()],
+            **SHOWS_PREVIEW,
         )
 
     @classmethod
@@ -108,6 +113,7 @@ class EditIdentity(io.ComfyNode):
                 *(slider(name, -1.0, 1.0, measure.format(name.replace("_", " ")), optional=True) for name in MEASURES),
             ],
             outputs=[prior_output()],
+            **SHOWS_PREVIEW,
         )
 
     @classmethod
@@ -143,6 +149,7 @@ class EditLight(io.ComfyNode):
                 ),
             ],
             outputs=[prior_output()],
+            **SHOWS_PREVIEW,
         )
 
     @classmethod

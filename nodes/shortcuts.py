@@ -8,7 +8,7 @@ from ..dynamicface.compose import compose_prior
 from ..dynamicface.edit import edit_expression, edit_pose
 from ..dynamicface.prior.estimate import fit_prior
 from ..dynamicface.skin import SwapLook
-from .edit import expression_dials, intensity_slider, pose_dials
+from .edit import SHOWS_PREVIEW, expression_dials, intensity_slider, pose_dials
 from .guides import OCCLUSION_TOOLTIP, composite, result_outputs
 from .host.models import head_model, person_matte, to_working_device
 from .host.preview import live_preview
@@ -49,6 +49,7 @@ class Expression(io.ComfyNode):
                 *expression_dials(),
             ],
             outputs=result_outputs(),
+            **SHOWS_PREVIEW,
         )
 
     @classmethod

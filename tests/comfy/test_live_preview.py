@@ -38,6 +38,9 @@ def test_edit_nodes_leave_their_face(comfy, media):
     prompt["4"]["inputs"]["smile"] = 0.8  # another dial on the same face: the same file
     assert comfy.run(prompt)["4"]["dynamicface_preview"][0]["filename"] == files["4"].name
     assert "3" not in comfy.executed()
+    outputs = comfy.run(prompt)  # nothing has changed and nothing runs; a page that was reloaded still gets its faces
+    assert not comfy.executed() & set("1234567")
+    assert all(outputs[editor]["dynamicface_preview"] for editor in "4567")
 
 
 def _tensors(path):
