@@ -23,7 +23,8 @@ import torch
 from scipy.linalg import solveh_banded
 from torch import Tensor
 
-from ..conventions import ARKIT_NAMES
+from ..conventions import ARKIT_NAMES, LANDMARKS
+from ..landmark_sets import BROWS, EYES
 from ..types import FacePrior, Filmed
 from .camera import rotation_from_vector, slerp, vector_from_rotation
 
@@ -48,22 +49,23 @@ class _Group:
     channels: tuple[int, ...] | None  # None = all
     floor: float  # least standard deviation of the noise, in the factor's unit
     calm: float = 1.0  # time constant relative to the face's
+    points: tuple[int, ...] = ()  # landmarks whose offsets follow: what one gives the other takes, so they are smoothed alike
 
 
 def _expression_groups() -> list[_Group]:
     """Lids, brows, and the rest of the face: lips and jaw tell each other's motion from noise."""
-    regions = (("eye", "cheekSquint"), ("brow",))
-    parts = [tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(region)) for region in regions]
-    rest = tuple(i for i in range(len(ARKIT_NAMES)) if not any(i in part for part in parts))
-    return [_Group("expression", part, 0.004) for part in (*parts, rest)]
+    regions = ((("eye", "cheekSquint"), {p for ring in EYES for p in ring}), (("brow",), {p for ring in BROWS for p in ring}))
+    parts = [(tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(names)), points) for names, points in regions]
+    rest = tuple(i for i in range(len(ARKIT_NAMES)) if not any(i in channels for channels, _ in parts))
+    elsewhere = set(range(LANDMARKS)).difference(*(points for _, points in parts))
+    return [_Group("expression", channels, 0.004, points=tuple(sorted(points))) for channels, points in (*parts, (rest, elsewhere))]
 
 
+_ROTATION_FLOOR = math.radians(0.03)
 _GROUPS = (
-    _Group("rotation", None, math.radians(0.03)),
     _Group("translation", None, 1e-4),
     *_expression_groups(),
     _Group("gaze", None, math.radians(0.15)),
-    _Group("offset", None, 2e-5),
     _Group("illumination", None, 2e-3, calm=2.0),
 )
 _FACTORS = ("expression", "gaze", "rotation", "translation", "illumination", "offset")
@@ -79,7 +81,7 @@ def smooth_prior(prior: FacePrior, smoothing: float = 0.5) -> FacePrior:
     if smoothing <= 0 or len(prior) < 3:
         return prior
     tau = _LONGEST * smoothing**2
-    return _with_filmed(prior, lambda one: {name: _smooth_factor(one, name, tau) for name in _FACTORS})
+    return _with_filmed(prior, lambda one: _smooth_factors(one, tau))
 
 
 def bridge_frames(prior: FacePrior, bad: Tensor) -> FacePrior:
@@ -151,27 +153,23 @@ def _with_filmed(prior: FacePrior, change) -> FacePrior:
     return prior.replace(**own, background=ground)
 
 
-def _smooth_factor(prior: FacePrior, name: str, tau: float) -> Tensor:
-    """One factor (F, ..), smoothed shot by shot."""
-    value = getattr(prior, name)
+def _smooth_factors(prior: FacePrior, tau: float) -> dict[str, Tensor]:
+    """Every per-frame factor, smoothed shot by shot."""
     weight = prior.confidence.clamp_min(_LEAST_WEIGHT)
-    if name == "rotation":
-        return _each_shot(prior, lambda s: _smooth_rotation(value[s], weight[s], tau))
-    flat = value.flatten(1)
-    smooth = flat.clone()
+    smooth = {name: getattr(prior, name).clone() for name in _FACTORS}
+    smooth["rotation"] = _each_shot(prior, lambda s: _smooth_rotation(prior.rotation[s], weight[s], tau))
     for group in _GROUPS:
-        if group.factor == name:
-            part = (
-                torch.arange(flat.shape[1], device=flat.device)
-                if group.channels is None
-                else torch.tensor(group.channels, device=flat.device)
-            )
-            columns = flat[:, part]
-            noise = _noise(prior, columns, group.floor)
-            smooth[:, part] = _each_shot(prior, lambda s, c=columns, n=noise, g=group: _smooth(c[s], weight[s], n, tau * g.calm))
-    if name == "expression":
-        smooth = torch.minimum(smooth.clamp_min(0), flat.amax(0))
-    return smooth.view_as(value)
+        values, result = getattr(prior, group.factor).flatten(1), smooth[group.factor].flatten(1)
+        channels = list(range(values.shape[1]) if group.channels is None else group.channels)
+        lead, led = values[:, channels], prior.offset[:, list(group.points)].flatten(1)
+        noise, calm = _noise(prior, lead, group.floor), tau * group.calm
+        both = _each_shot(prior, lambda s, a=lead, b=led, n=noise, t=calm: _smooth(a[s], weight[s], n, t, b[s]))
+        result[:, channels] = both[:, : len(channels)]
+        smooth[group.factor] = result.view_as(smooth[group.factor])
+        if group.points:
+            smooth["offset"][:, list(group.points)] = both[:, len(channels) :].unflatten(1, (-1, 3))
+    smooth["expression"] = torch.minimum(smooth["expression"].clamp_min(0), prior.expression.amax(0))
+    return smooth
 
 
 def _each_shot(prior: FacePrior, smooth) -> Tensor:
@@ -186,7 +184,7 @@ def _smooth_rotation(rotation: Tensor, weight: Tensor, tau: float) -> Tensor:
     mean = u @ vh
     vectors = vector_from_rotation(rotation @ mean.T)
     fitted = weight > _FITTED
-    noise = _quiet_spread(vectors, fitted[2:] & fitted[1:-1] & fitted[:-2], _GROUPS[0].floor)
+    noise = _quiet_spread(vectors, fitted[2:] & fitted[1:-1] & fitted[:-2], _ROTATION_FLOOR)
     return rotation_from_vector(_smooth(vectors, weight, noise, tau)) @ mean
 
 
@@ -207,10 +205,14 @@ def _quiet_spread(values: Tensor, inside: Tensor, floor: float) -> Tensor:
     return (quiet / (_QUIET_SPREAD * math.sqrt(6))).nan_to_num(floor).clamp_min(floor)
 
 
-def _smooth(values: Tensor, weight: Tensor, noise: Tensor, tau: float) -> Tensor:
-    """Smooth channels (T, C) of one shot that share their weights in time. weight (T,), noise (C,)."""
+def _smooth(values: Tensor, weight: Tensor, noise: Tensor, tau: float, led: Tensor | None = None) -> Tensor:
+    """Smooth channels (T, C) of one shot that share their weights in time. weight (T,), noise (C,).
+
+    led (T, D): channels that are smoothed alike without a say in it; they come after the others in the result (T, C + D).
+    """
+    both = values if led is None else torch.cat([values, led], 1)
     if len(values) < 3:
-        return values
+        return both
     y, w, sigma = (x.detach().cpu().double().numpy() for x in (values, weight, noise))
     x, surprise = _solve(y, w, np.full(len(y) - 2, _FIRST)), np.zeros(len(y) - 2)  # the data, bridged where they are not believed
     for _ in range(_ROUNDS):
@@ -218,8 +220,9 @@ def _smooth(values: Tensor, weight: Tensor, noise: Tensor, tau: float) -> Tensor
         stray = _pooled((y - x) * np.sqrt(w)[:, None] / sigma)
         # What once proved to be motion stays motion: otherwise a stretch would be smoothed and released in turns.
         surprise = np.maximum.reduce([surprise, bend, stray[:-2], stray[1:-1], stray[2:]])
-        x = _solve(y, w, tau**4 * np.exp(-((surprise / _TOLERANCE) ** _STEEP)))
-    return torch.from_numpy(x).to(values)
+        stiffness = tau**4 * np.exp(-((surprise / _TOLERANCE) ** _STEEP))
+        x = _solve(y, w, stiffness)
+    return torch.from_numpy(_solve(both.detach().cpu().double().numpy(), w, stiffness)).to(values)
 
 
 def _pooled(z: np.ndarray) -> np.ndarray:
