@@ -36,18 +36,22 @@ class _BeforeTorchvision(importlib.abc.MetaPathFinder):
     """Leaves the finding to the others; runs one check before torchvision's own code does."""
 
     library = None  # keeps the operators alive
+    asking = False
 
     def find_spec(self, name, path, target=None):
-        if name != "torchvision":
+        if name != "torchvision" or self.asking:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self.asking = True  # some only ask whether torchvision is there: stay until it is really imported
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self.asking = False
         if spec is None or not spec.origin:
             return spec
         run_module = spec.loader.exec_module
 
         def exec_module(module):
-            if not _library_loads(Path(spec.origin).parent):
+            if self.library is None and not _library_loads(Path(spec.origin).parent):
                 self.library = _declare_operators()
             run_module(module)
 
