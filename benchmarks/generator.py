@@ -11,7 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -277,7 +276,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which measurements (default all)")
     args = parser.parse_args(argv)
     prepare()
-    measured = partial(measure, parts=args.parts, weights=args.weights, sheet=args.sheet, steps=args.steps)
+
+    def measured(pipe: FacePipeline, options: Options) -> list[Table]:
+        return measure(pipe, options, args.parts, args.weights, args.sheet, args.steps)
+
     report = run("Generator", measured, FacePipeline.load(args.device), Options(Data(args.data), args.limit, args.device))
     print(f"{machine(args.device)}\n\n{report.markdown()}")
     if args.json:
