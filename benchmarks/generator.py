@@ -118,9 +118,7 @@ def rebuilt(bench: Bench) -> list[Table]:
     rows = []
     for (kind, method), values in sorted(found.items(), key=lambda item: (KINDS.index(item[0][0]), list(found).index(item[0]))):
         *figures, mine, truth = zip(*values, strict=True)
-        rows.append(
-            (kind, method, len(values), *map(float, np.mean(figures, 1)), face_feature_frechet(torch.stack(mine), torch.stack(truth)))
-        )
+        rows.append((kind, method, len(values), *map(float, np.mean(figures, 1)), _frechet(mine, truth)))
     table = Table(
         f"{len(photos)} held-out portraits rebuilt from another view, against the photograph",
         ("view", "", "samples", "SSIM", "PSNR, dB", "feature distance", "identity cosine", "Fréchet"),
@@ -195,7 +193,7 @@ def _smile_table(direction: str, found: dict) -> Table:
     for (which, method), values in found.items():
         if which == direction:
             *figures, mine, truth = zip(*values, strict=True)
-            rows.append((method, *map(float, np.nanmean(figures, 1)), face_feature_frechet(torch.stack(mine), torch.stack(truth))))
+            rows.append((method, *map(float, np.nanmean(figures, 1)), _frechet(mine, truth)))
     return Table(
         f"{direction.capitalize()}, real photographs; means of {len(values)} people",
         ("", *expression.METRICS, "PSNR, dB", "Fréchet"),
@@ -212,7 +210,7 @@ def swaps(bench: Bench) -> list[Table]:
     """Swaps among the people of london, and of london and portraits onto portraits that turn and are lit as they like."""
     options = bench.options
     known = swap.Album(bench.pipe, options)
-    people = [neutral for neutral, _ in options.data.london()]
+    people = [neutral for neutral, _ in options.people()]
     portraits = [path for path in swap.adults(options) if known(path)]
     count, drawn = options.count(100), random.Random(SEED)
     studio = swap.london_pairs(options, count)
@@ -248,7 +246,7 @@ def _swap_table(bench: Bench, known: swap.Album, title: str, pairs: list[tuple[P
     for method, values in found.items():
         *figures, mine, truth = zip(*values, strict=True)
         error, near, far, nearer, *rest, cosine = map(float, np.nanmean(figures, 1))
-        frechet = face_feature_frechet(torch.stack(mine), torch.stack(truth))
+        frechet = _frechet(mine, truth)
         rows.append((method, len(values), error, near, far, 100 * nearer, *rest, cosine, frechet))
     return Table(
         f"Swap, {title}: {len(pairs)} pairs, gallery of {len(names)} people",
@@ -261,6 +259,11 @@ def _swap_table(bench: Bench, known: swap.Album, title: str, pairs: list[tuple[P
 
 def _steps(count: int) -> str:
     return f"generator, {count} step{'s' if count > 1 else ''}"
+
+
+def _frechet(mine: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
+    """Between two sets of unit vectors, x 100; not a number for a single face."""
+    return face_feature_frechet(torch.stack(list(mine)), torch.stack(list(truth))) if len(mine) > 1 else float("nan")
 
 
 def _decibel(error: float) -> float:
