@@ -14,8 +14,6 @@ from .schema import Prior, advanced, schema, slider
 
 CHAIN = "Before: Fit 3D Prior, Compose Prior or another Edit node. Next: another Edit node or Render Guides. Costs milliseconds."
 SHOWS_PREVIEW = {"is_output_node": True}  # asked for their ui in every run, cached or not: the live preview survives a reload
-    "is_output_node": True
-}  # such nodes are asked for their ui in every run, cached or not: the live preview survives a reload
 INTENSITY_TOOLTIP = "Scales the filmed expression before the dials: 1 as filmed, 0 a neutral face, 2 twice as strong."
 
 
