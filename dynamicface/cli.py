@@ -110,7 +110,7 @@ def _guides(options: argparse.Namespace) -> dict:
     occlusion = _occlusion(options.occlusion, plate)
     with desk.timed("render"):
         guides = desk.pipe.guides(desk.pipe.edit(prior, **dict(options.set)), options.size, occlusion=occlusion)
-    maps = [f.name for f in fields(Guides) if isinstance(getattr(guides, f.name), Tensor)]
+    maps = [f.name for f in fields(Guides) if isinstance(value := getattr(guides, f.name), Tensor) and value.dim() >= 3]
     for name in maps:
         picture = getattr(guides, name)
         picture = picture[..., None].expand(-1, -1, -1, 3) if picture.dim() == 3 else picture

@@ -108,7 +108,7 @@ def test_a_swap_of_no_weight_is_the_target(run, photo, tmp_path, portrait):
 def test_guides_writes_every_map(run, photo, tmp_path):
     code, out, _ = run("guides", photo, "--out", tmp_path / "maps", "--size", "96", "--json")
     names = {path.name for path in (tmp_path / "maps").iterdir()}
-    assert code == 0 and names == {f"{n}.png" for n in ("normal", "expression", "illumination", "background", "composite", "mask")}
+    assert code == 0 and names == {f"{n}.png" for n in ("normal", "pose", "expression", "illumination", "background", "composite", "mask")}
     assert all(read_image(tmp_path / "maps" / name).shape == (1, 96, 96, 3) for name in names)
     assert np.shape(json.loads(out)["plate_to_crop"]) == (2, 3)
 
