@@ -1,7 +1,8 @@
 """The pack in ComfyUI's own frontend, in headless Chromium: templates, live preview, queue, Nodes 2.0, Chinese.
 
-Needs Node.js, Chromium and playwright-core, which `dev.py` does not install; without them these tests are skipped:
+They take minutes and need Node.js, Chromium and playwright-core, which `dev.py` does not install, so they run only when asked for:
     apt-get install chromium nodejs npm && npm install --prefix .cache playwright-core
+    DYNAMICFACE_BROWSER=1 python dev.py test tests/ui
 Screenshots go to the folder DYNAMICFACE_SCREENSHOTS names, else to pytest's own.
 """
 
@@ -24,6 +25,8 @@ MODULES = os.pathsep.join(filter(None, [str(CACHE / "node_modules"), os.environ.
 
 def _needed() -> tuple[str, str]:
     """Paths of node and chromium; skips with what is missing."""
+    if not os.environ.get("DYNAMICFACE_BROWSER"):
+        pytest.skip("browser tests take minutes: set DYNAMICFACE_BROWSER=1 to run them")
     node, chromium = shutil.which("node"), shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if node is None or chromium is None:
         pytest.skip("browser tests need Node.js and Chromium: apt-get install chromium nodejs npm")
