@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from comfy_server import BASE, ROOT, ComfyServer
+from photographs import CLIP, CLIP_FRAMES, write_clip
 from PIL import Image, ImageOps
 from ui_workflow import WIDGET_TYPES, default_value, to_api, widget_names
 
@@ -65,7 +66,8 @@ class Graph:
                 {"name": name, "type": io_type, "link": None, **({"shape": 7} if section == "optional" else {})}
                 for name, (section, io_type, *_) in fields.items()
                 if not isinstance(io_type, list) and io_type not in WIDGET_TYPES
-            ],
+            ]
+            + [{"name": n, "type": fields[n][1], "link": None, "widget": {"name": n}} for n in inputs if fields[n][1] in WIDGET_TYPES],
             "outputs": [
                 {"name": name, "type": io_type, "links": []} for name, io_type in zip(info["output_name"], info["output"], strict=True)
             ],
@@ -221,6 +223,48 @@ def guides_for_any_controlnet(g: Graph) -> None:
     for name in ("illumination", "background"):
         g.add("PreviewImage", name.capitalize(), images=(guides, name))
     g.add("PreviewImage", "Mask", images=(mask, "IMAGE"))
+
+
+def change_a_shot(g: Graph) -> None:
+    g.note(
+        "## Change a shot\n**Fit Clip** reads the file a few frames at a time and fits one person, smooth in time, never across cuts; "
+        "**Composite Clip** writes the changed clip with its sound, frame rate and colours. Between them work all Edit nodes.\n\n"
+        "**Inspect Prior** shows what was found and lists the frames to look at."
+    )
+    shot = g.add("LoadVideo", "Shot", values={"file": "shot.mp4"})
+    g.column()
+    prior = g.add("DynamicFace_FitClip", video=(shot, "VIDEO"))
+    g.column()
+    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
+    g.column()
+    result = g.add("DynamicFace_CompositeClip", prior=(edited, "prior"))
+    inspected = g.add("DynamicFace_InspectPrior", prior=(prior, "prior"), values={"count": 3})
+    g.column()
+    g.add("SaveVideo", "Changed shot", video=(result, "video"), values={"filename_prefix": "DynamicFace/shot"})
+    g.add("SaveImage", "The fit over the shot", images=(inspected, "overlay"), values={"filename_prefix": "DynamicFace/fit"})
+    g.add("PreviewImage", "Its curves", images=(inspected, "curves"))
+
+
+def stabilise_any_swap(g: Graph) -> None:
+    g.note(
+        "## Stabilise any swap\n**FusionTVO** calms frames that were changed one by one, here by *DynamicFace Swap*, but frames of any "
+        "other pack do as well: it needs them, the plate they were made from, and the mask of the change. Strength 0 gives them back "
+        "to the bit."
+    )
+    source = g.add("LoadImage", "Source: this person", values=A)
+    shot = g.add("LoadVideo", "Shot", values={"file": "shot.mp4"})
+    g.column()
+    parts = g.add("GetVideoComponents", video=(shot, "VIDEO"))
+    g.column()
+    swap = g.add("DynamicFace_Swap", source=(source, "IMAGE"), target=(parts, "images"))
+    g.column()
+    wires = {"images": (swap, "image"), "plate": (parts, "images"), "mask": (swap, "mask")}
+    calm = g.add("DynamicFace_FusionTVO", **wires)
+    g.column()
+    video = g.add("CreateVideo", images=(calm, "image"), audio=(parts, "audio"), fps=(parts, "fps"))
+    g.add("SaveVideo", "Stable swap", video=(video, "VIDEO"), values={"filename_prefix": "DynamicFace/stable"})
+    frame = g.add("ImageFromBatch", "One frame", image=(calm, "image"), values={"batch_index": 5, "length": 1})
+    g.add("SaveImage", "One frame", images=(frame, "IMAGE"), values={"filename_prefix": "DynamicFace/stable"})
 
 
 def generate_an_expression(g: Graph) -> None:
@@ -417,6 +461,8 @@ BUILDERS: tuple[Callable[[Graph], None], ...] = (
     relight,
     compose_five_factors,
     guides_for_any_controlnet,
+    change_a_shot,
+    stabilise_any_swap,
     generate_an_expression,
     swap_with_the_generator,
     expression_by_name,
@@ -437,6 +483,9 @@ def main() -> None:
     options = parser.parse_args()
     for file, photo in zip(("portrait_a.png", "portrait_b.png"), options.thumbnails or (), strict=False):
         Image.open(photo).convert("RGB").resize((512, 512), Image.Resampling.LANCZOS).save(BASE / "input" / file)
+    if options.thumbnails:
+        still = Image.open(BASE / "input" / "portrait_b.png")
+        write_clip(BASE / "input" / CLIP, [still.crop((k, 0, 480 + k, 480)) for k in range(0, 2 * CLIP_FRAMES, 2)])
     with ComfyServer() as server:
         object_info = server.get("/object_info")
         for build in [build for build in BUILDERS if not options.only or build.__name__ in options.only]:

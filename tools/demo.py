@@ -49,6 +49,11 @@ def main() -> int:
             for node_id in [node for node in prompt if node in outputs]:
                 for index, entry in enumerate(outputs[node_id].get("images", [])):
                     title = prompt[node_id]["_meta"]["title"]
+                    if not entry["filename"].endswith(".png"):
+                        file = options.out / f"{path.stem}--{_slug(title)}{Path(entry['filename']).suffix}"
+                        file.write_bytes(server.view(entry))
+                        print(f"  {file}", flush=True)
+                        continue
                     image = Image.open(io.BytesIO(server.view(entry))).convert("RGB")
                     file = options.out / f"{path.stem}--{_slug(title)}{f'_{index}' if index else ''}.png"
                     image.save(file)
