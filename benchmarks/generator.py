@@ -97,7 +97,7 @@ def measure(
         raise SkippedError(str(reason)) from reason
     bench = Bench(pipe, generator, options, tuple(steps))
     tables = [table for part in parts for table in {"rebuilt": rebuilt, "smiles": smiles, "swaps": swaps}[part](bench)]
-    if sheet:
+    if sheet and bench.album:
         write_image(sheet, contact_sheet(*zip(*bench.album, strict=True)))
     return tables
 
