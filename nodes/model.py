@@ -39,7 +39,7 @@ class LoadDynamicFace(io.ComfyNode):
             "LoadDynamicFace",
             "Load DynamicFace",
             "Loads DynamicFace's own face generator, a small pixel-space diffusion model, with the VAE and the empty conditioning for "
-            "it. Next: Apply DynamicFace, then any sampler (2 steps, cfg 1, euler, simple), VAE Decode, Paste Back.",
+            "it. Next: Apply DynamicFace, then any sampler (1 step, cfg 1, euler, simple), VAE Decode, Paste Back.",
             subcategory="generator",
             search_aliases=["checkpoint", "generator", "diffusion"],
             inputs=[weights_input()],
@@ -71,7 +71,7 @@ class GenerateFace(io.ComfyNode):
             inputs=[
                 Prior.Input("prior", tooltip=PRIOR_IN),
                 weights_input(),
-                io.Int.Input("steps", default=2, min=1, max=50, tooltip="Sampling steps: 1 is the fastest, time grows with them."),
+                io.Int.Input("steps", default=1, min=1, max=50, tooltip="Sampling steps: 1 is the fastest, time grows with them."),
                 io.Int.Input(
                     "seed", default=0, min=0, max=2**64 - 1, control_after_generate=True, tooltip="Of the noise, one for the whole clip."
                 ),

@@ -271,7 +271,7 @@ def generate_an_expression(g: Graph) -> None:
     g.note(
         "## Generate an expression\nAs *edit an expression*, and DynamicFace's own generator repairs what the warp cannot know: seams, "
         "mouth, lids, shading. It works on a 256 px crop; **Paste Back** adds only the difference to the composite, so the plate's own "
-        "detail stays.\n\nThe sampler is ComfyUI's: cfg 1, one or two steps. The node *Generate Face* does all of this at once."
+        "detail stays.\n\nThe sampler is ComfyUI's: cfg 1, one step. The node *Generate Face* does all of this at once."
     )
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
@@ -324,7 +324,7 @@ def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, 
     applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
     g.column()
     conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
-    values = {"seed": 0, "steps": 2, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    values = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
     latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
     crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
     g.column()
