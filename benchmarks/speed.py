@@ -104,7 +104,8 @@ def change_of(pipe: FacePipeline, part: FacePrior):
 
 def select_track(track: FaceTrack, frames: int) -> FaceTrack:
     """The first frames of a track."""
-    return replace(track, boxes=track.boxes[:frames], landmarks=track.landmarks[:frames], presence=track.presence[:frames])
+    per_frame = ("boxes", "landmarks", "presence", "agreement", "cuts")
+    return replace(track, **{name: value[:frames] for name in per_frame if (value := getattr(track, name)) is not None})
 
 
 def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str) -> tuple[np.ndarray, np.ndarray]:
