@@ -20,10 +20,9 @@ class LoadAdapter(io.ComfyNode):
             "LoadAdapter",
             "Load Adapter",
             "Loads a file of another project for Stable Diffusion 1.5: guiders, ReferenceNets, denoising U-Nets and temporal layers of "
-            "Champ, "
-            "Moore-AnimateAnyone, DynamicPose and PersonaLive, AnimateDiff's motion modules, Face-Adapter's and IP-Adapter-FaceID's "
-            "identity "
-            "files. What it is is told by its contents. Chain several through 'previous'. Next: Apply DynamicFace.",
+            "Champ, Moore-AnimateAnyone, DynamicPose and PersonaLive, AnimateDiff's motion modules, Face-Adapter's and "
+            "IP-Adapter-FaceID's identity files. What it is is told by its contents. Chain several through 'previous'. Next: Apply "
+            "DynamicFace.",
             subcategory="generator",
             search_aliases=["champ", "animateanyone", "animatediff", "personalive", "dynamicpose"],
             inputs=[
@@ -54,9 +53,9 @@ class ApplyDynamicFace(io.ComfyNode):
             "ApplyDynamicFace",
             "Apply DynamicFace",
             "Puts guides and streams onto a model: DynamicFace's own generator, or any Stable Diffusion 1.5 checkpoint, where LoRA, "
-            "ControlNet "
-            "and IPAdapter keep working. All optional inputs may stay open. Before: Render Guides, Load DynamicFace or Load Checkpoint. "
-            "Next: KSampler (with the latent from here; on Stable Diffusion a denoise of 0.3 to 0.6), VAE Decode, Paste Back.",
+            "ControlNet and IPAdapter keep working. All optional inputs may stay open. Before: Render Guides, Load DynamicFace or Load "
+            "Checkpoint. Next: KSampler (with the latent from here; on Stable Diffusion a denoise of 0.3 to 0.6), VAE Decode, Paste "
+            "Back.",
             subcategory="generator",
             search_aliases=["swap", "generator", "animate anyone"],
             inputs=[
@@ -71,9 +70,8 @@ class ApplyDynamicFace(io.ComfyNode):
                         "purification",
                         0.5,
                         3.0,
-                        "Stable Diffusion with cfg above 1: raises what guidance adds along the prediction and damps what it adds across "
-                        "it, "
-                        "which keeps the person. 1 is off.",
+                        "Stable Diffusion with cfg above 1: raises what guidance adds along the prediction and damps what it adds "
+                        "across it, which keeps the person. 1 is off.",
                         default=1.0,
                     )
                 ),

@@ -76,9 +76,8 @@ class MixtureOfGuiders(io.ComfyNode):
                 io.Combo.Input(
                     "mode",
                     options=list(MODES),
-                    tooltip="mixture: the sum, plus what a trained fusion network adds. sum: the plain sum. mean: the sum over the number "
-                    "of "
-                    "guiders, so that adding one does not make the whole stronger.",
+                    tooltip="mixture: the sum, plus what a trained fusion network adds. sum: the plain sum. mean: the sum over the "
+                    "number of guiders, so that adding one does not make the whole stronger.",
                 ),
             ],
             outputs=[MixtureSocket.Output("mixture", display_name="mixture", tooltip="For Apply DynamicFace.")],

@@ -26,9 +26,8 @@ class IdentityStream(io.ComfyNode):
         return schema(
             "IdentityStream",
             "Identity Stream",
-            "The person's identity as the generator reads it: the low frequencies, who it is. Needs no file with the embedded generator; "
-            "on "
-            "Stable Diffusion it needs one (see help). Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
+            "The person's identity as the generator reads it: the low frequencies, who it is. Needs no file with the embedded "
+            "generator; on Stable Diffusion it needs one (see help). Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
             subcategory="generator",
             search_aliases=["face former", "face id", "ip-adapter"],
             inputs=[
@@ -61,10 +60,9 @@ class DetailStream(io.ComfyNode):
         return schema(
             "DetailStream",
             "Detail Stream",
-            "The person's skin and features as the generator reads them: the high frequencies. Up to four frames of the source are read "
-            "beside the picture; in each frame the one nearest in head turn counts most. Works on any Stable Diffusion 1.5 checkpoint "
-            "without "
-            "a file. Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
+            "The person's skin and features as the generator reads them: the high frequencies. Up to four frames of the source are "
+            "read beside the picture; in each frame the one nearest in head turn counts most. Works on any Stable Diffusion 1.5 "
+            "checkpoint without a file. Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
             subcategory="generator",
             search_aliases=["reference net", "reference only", "reference attention"],
             inputs=[
