@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dynamicface import FacePipeline, FacePrior, FaceTrack, HeadModel
+from dynamicface import FacePipeline, FacePrior, FaceTrack, HeadModel, cli
+from dynamicface.generator.network import Generator, GeneratorConfig
+from dynamicface.io.pictures import write_image
 
 MEDIA = Path(__file__).resolve().parents[1] / ".cache" / "media"
 
@@ -70,3 +72,34 @@ def track(pipeline, portrait) -> FaceTrack:
 def fitted(pipeline, portrait, track) -> FacePrior:
     """The portrait's face, taken apart. Never changed in place."""
     return pipeline.fit(portrait, track)
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory, portrait) -> Path:
+    """The portrait as a file, for the command line."""
+    path = tmp_path_factory.mktemp("photos") / "portrait.png"
+    write_image(path, portrait)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, pipeline, capsys):
+    """run("edit", ..) -> exit code, standard output, error stream; the weights are loaded once for all tests."""
+    monkeypatch.setattr(FacePipeline, "load", classmethod(lambda cls, device="cpu": pipeline))
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.main([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Generator:
+    """A tiny generator of the real layout with random weights everywhere, so that what starts at zero is at work too."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(widths=(16, 32), depths=(1, 1), attention=(False, True), head_dim=16, guider_width=8, tokens=4, token_dim=32)
+    generator = Generator(config)
+    for parameter in generator.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    return generator.eval().requires_grad_(False)

@@ -12,30 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dynamicface import FacePipeline, cli
+from dynamicface import cli
 from dynamicface.io.pictures import read_image, write_image
 from dynamicface.io.priors import load_prior
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory, portrait) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "portrait.png"
-    write_image(path, portrait)
-    return path
-
-
-@pytest.fixture
-def run(monkeypatch, pipeline, capsys):
-    """run("edit", ..) -> exit code, standard output, error stream; the weights are loaded once for all tests."""
-    monkeypatch.setattr(FacePipeline, "load", classmethod(lambda cls, device="cpu": pipeline))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def test_fit_saves_a_prior_and_draws_it(run, photo, tmp_path, fitted):

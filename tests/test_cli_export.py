@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from dynamicface import FacePipeline, cli
 from dynamicface.io.arkit import load_performance
-from dynamicface.io.pictures import read_image, write_image
-
-
-@pytest.fixture(scope="module")
-def photo(tmp_path_factory, portrait) -> Path:
-    path = tmp_path_factory.mktemp("photos") / "portrait.png"
-    write_image(path, portrait)
-    return path
-
-
-@pytest.fixture
-def run(monkeypatch, pipeline, capsys):
-    """run("export", ..) -> exit code, standard output, error stream; the weights are loaded once for all tests."""
-    monkeypatch.setattr(FacePipeline, "load", classmethod(lambda cls, device="cpu": pipeline))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
+from dynamicface.io.pictures import read_image
 
 
 def test_a_library_is_pictures_a_sheet_and_a_list(run, photo, tmp_path):

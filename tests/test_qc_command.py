@@ -7,19 +7,7 @@ import json
 import pytest
 import torch
 
-from dynamicface import FacePipeline, cli
 from dynamicface.io.pictures import read_image, write_image
-
-
-@pytest.fixture
-def run(monkeypatch, pipeline, capsys):
-    monkeypatch.setattr(FacePipeline, "load", classmethod(lambda cls, device="cpu": pipeline))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture(scope="module")

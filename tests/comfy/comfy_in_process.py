@@ -15,6 +15,20 @@ COMFYUI = ROOT / ".cache" / "comfyui"
 BASE = ROOT / ".cache" / "base"
 
 
+def node(kind: str, **inputs) -> dict:
+    """One node of an API-format prompt."""
+    return {"class_type": kind, "inputs": inputs}
+
+
+def fitted_photo(image: str, texture_size: int = 512) -> dict[str, dict]:
+    """Photograph -> track -> fit, as nodes 1, 2, 3."""
+    return {
+        "1": node("LoadImage", image=image),
+        "2": node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
+        "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=texture_size),
+    }
+
+
 class ComfyError(AssertionError):
     """The prompt was refused or a node failed; the message is ComfyUI's own."""
 

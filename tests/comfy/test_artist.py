@@ -8,29 +8,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from comfy_in_process import ComfyError
+from comfy_in_process import ComfyError, fitted_photo, node
 from PIL import Image, ImageChops
 
 from dynamicface.conventions import ARKIT_NAMES
 from dynamicface.io.provenance import hash_graph
 
 
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
-@pytest.fixture(scope="module")
-def photo(comfy, media) -> str:
-    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
-    return "portrait.png"
-
-
 def graph(image: str, **more: dict) -> dict:
     """Photograph -> track -> fit as 1, 2, 3."""
     return {
-        "1": node("LoadImage", image=image),
-        "2": node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
-        "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=512),
+        **fitted_photo(image),
         **more,
     }
 
@@ -53,62 +41,63 @@ def written(comfy, pattern: str) -> list[Path]:
     return sorted(comfy.folders["output"].glob(pattern))
 
 
-def test_a_preset_without_intensity_is_the_plate_and_with_it_another_face(comfy, photo):
-    plate = Image.open(comfy.folders["input"] / photo).convert("RGB")
-    (still,) = pictures(comfy, comfy.run(graph(photo, **{"4": preset(intensity=0.0)}, **shown("4"))))
+def test_a_preset_without_intensity_is_the_plate_and_with_it_another_face(comfy, input_photo):
+    plate = Image.open(comfy.folders["input"] / input_photo).convert("RGB")
+    (still,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": preset(intensity=0.0)}, **shown("4"))))
     assert ImageChops.difference(still, plate).getbbox() is None
-    (laugh,) = pictures(comfy, comfy.run(graph(photo, **{"4": preset()}, **shown("4"))))
-    (kiss,) = pictures(comfy, comfy.run(graph(photo, **{"4": preset(second="kiss", blend=1.0)}, **shown("4"))))
+    (laugh,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": preset()}, **shown("4"))))
+    (kiss,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": preset(second="kiss", blend=1.0)}, **shown("4"))))
     assert ImageChops.difference(laugh, plate).getbbox() and ImageChops.difference(laugh, kiss).getbbox()
 
 
-def test_an_own_preset_is_saved_listed_and_used(comfy, photo):
+def test_an_own_preset_is_saved_listed_and_used(comfy, input_photo):
     """The preset list is the folder's; what was saved gives the same picture as what it was saved from."""
     import folder_paths
 
     folder = Path(folder_paths.get_user_directory()) / "dynamicface" / "presets"
     saver = node("DynamicFace_SavePreset", prior=["4", 0], name="test smirk", frame=0, gaze=False, author="a test", note="")
     try:
-        comfy.run(graph(photo, **{"4": preset(preset="contempt"), "5": saver}))
+        comfy.run(graph(input_photo, **{"4": preset(preset="contempt"), "5": saver}))
         assert json.loads((folder / "test smirk.json").read_text())["author"] == "a test"
-        (saved,) = pictures(comfy, comfy.run(graph(photo, **{"4": preset(preset="own/test smirk")}, **shown("4"))))
-        (original,) = pictures(comfy, comfy.run(graph(photo, **{"4": preset(preset="contempt")}, **shown("4"))))
+        (saved,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": preset(preset="own/test smirk")}, **shown("4"))))
+        (original,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": preset(preset="contempt")}, **shown("4"))))
         assert max(high for _, high in ImageChops.difference(saved, original).getextrema()) <= 12
     finally:
         (folder / "test smirk.json").unlink(missing_ok=True)
     with pytest.raises(ComfyError, match="cannot be a file name here"):
-        comfy.run(graph(photo, **{"4": preset(), "5": node("DynamicFace_SavePreset", prior=["4", 0], name="../../x", frame=0, gaze=False)}))
+        saver = node("DynamicFace_SavePreset", prior=["4", 0], name="../../x", frame=0, gaze=False)
+        comfy.run(graph(input_photo, **{"4": preset(), "5": saver}))
 
 
-def test_a_library_of_one_actor(comfy, photo):
+def test_a_library_of_one_actor(comfy, input_photo):
     library = node("DynamicFace_ExpressionLibrary", prior=["3", 0], presets="smile, kiss", intensities="0.5, 1", size=128)
     more = {"4": library, "5": node("PreviewAny", source=["4", 2]), "9": node("PreviewImage", images=["4", 0])}
-    outputs = comfy.run(graph(photo, **more))
+    outputs = comfy.run(graph(input_photo, **more))
     found = pictures(comfy, outputs)
     assert json.loads(outputs["5"]["text"][0]) == ["smile 0.50", "smile 1.00", "kiss 0.50", "kiss 1.00"]
     assert len(found) == 4 and all(picture.size == (128, 128) for picture in found)
     assert all(ImageChops.difference(a, b).getbbox() for a, b in pairwise(found))
     with pytest.raises(ComfyError, match="No preset or group is called 'smirk'"):
-        comfy.run(graph(photo, **more | {"4": node("DynamicFace_ExpressionLibrary", **library["inputs"] | {"presets": "smirk"})}))
+        comfy.run(graph(input_photo, **more | {"4": node("DynamicFace_ExpressionLibrary", **library["inputs"] | {"presets": "smirk"})}))
 
 
-def test_keyframes_make_a_shot_of_a_still(comfy, photo):
+def test_keyframes_make_a_shot_of_a_still(comfy, input_photo):
     keys = {"smile": [[0, 0], [3, 1]]}
     curves = node("DynamicFace_ExpressionCurves", prior=["3", 0], keyframes=json.dumps(keys), frames=0)
-    frames = pictures(comfy, comfy.run(graph(photo, **{"4": curves}, **shown("4"))))
-    plate = Image.open(comfy.folders["input"] / photo).convert("RGB")
+    frames = pictures(comfy, comfy.run(graph(input_photo, **{"4": curves}, **shown("4"))))
+    plate = Image.open(comfy.folders["input"] / input_photo).convert("RGB")
     assert len(frames) == 4 and ImageChops.difference(frames[3], plate).getbbox()
     curves["inputs"]["keyframes"] = "{smile: 1}"
     with pytest.raises(ComfyError, match="The keyframes are not JSON"):
-        comfy.run(graph(photo, **{"4": curves}, **shown("4")))
+        comfy.run(graph(input_photo, **{"4": curves}, **shown("4")))
 
 
-def test_a_performance_goes_out_and_comes_back(comfy, photo):
+def test_a_performance_goes_out_and_comes_back(comfy, input_photo):
     """Keyframes to a Live Link CSV; the CSV read again drives the same still to the same shot."""
     keys = json.dumps({"laugh": [[0, 0], [2, 1]], "yaw": [[0, 0], [2, 6]]})
     curves = node("DynamicFace_ExpressionCurves", prior=["3", 0], keyframes=keys, frames=0)
     export = node("DynamicFace_ExportARKit", prior=["4", 0], format="csv", fps=24.0, filename_prefix="face/act")
-    direct = pictures(comfy, comfy.run(graph(photo, **{"4": curves, "5": export}, **shown("4"))))
+    direct = pictures(comfy, comfy.run(graph(input_photo, **{"4": curves, "5": export}, **shown("4"))))
     recording = comfy.folders["input"] / "act.csv"
     shutil.copy(written(comfy, "face/act*.csv")[-1], recording)
     drive = {"prior": ["3", 0], "mode": "absolute", "neutral_frame": 0, "amount": 1.0, "pose": 1.0, "delay": 0, "stretch": False}
@@ -117,7 +106,7 @@ def test_a_performance_goes_out_and_comes_back(comfy, photo):
             "4": node("DynamicFace_ImportARKit", file="act.csv", fps=0.0),
             "5": node("DynamicFace_DriveFromPrior", driver=["4", 0], **drive),
         }
-        again = pictures(comfy, comfy.run(graph(photo, **more, **shown("5"))))
+        again = pictures(comfy, comfy.run(graph(input_photo, **more, **shown("5"))))
     finally:
         recording.unlink()
     assert len(again) == len(direct) == 3
@@ -134,27 +123,27 @@ def test_a_performance_goes_out_and_comes_back(comfy, photo):
         ("closed head stl", "face/mesh*.stl", b"DynamicFace, millimetres, interpupillary distance 63.00 mm"),
     ],
 )
-def test_exports_land_in_the_output_folder(comfy, photo, format, pattern, start):
+def test_exports_land_in_the_output_folder(comfy, input_photo, format, pattern, start):
     export = {"format": format, "fps": 24.0, "unit": "cm", "pupil_distance": 63.0, "filename_prefix": "face/mesh"}
-    comfy.run(graph(photo, **{"4": node("DynamicFace_ExportFace", prior=["3", 0], **export)}))
+    comfy.run(graph(input_photo, **{"4": node("DynamicFace_ExportFace", prior=["3", 0], **export)}))
     assert written(comfy, pattern)[-1].read_bytes().startswith(start)
 
 
-def test_passes_as_images_and_files(comfy, photo):
+def test_passes_as_images_and_files(comfy, input_photo):
     passes = node("DynamicFace_RenderPasses", prior=["3", 0], save="png", filename_prefix="face/passes")
-    (normal,) = pictures(comfy, comfy.run(graph(photo, **{"4": passes, "9": node("PreviewImage", images=["4", 0])})))
+    (normal,) = pictures(comfy, comfy.run(graph(input_photo, **{"4": passes, "9": node("PreviewImage", images=["4", 0])})))
     assert normal.size == (512, 512) and normal.getpixel((0, 0)) == (0, 0, 0) and normal.getbbox()
     assert len(written(comfy, "face/passes*/*/face.0000.png")) == 5
 
 
-def test_provenance_names_the_photograph_and_the_graph(comfy, photo):
+def test_provenance_names_the_photograph_and_the_graph(comfy, input_photo):
     saver = {"images": ["8", 0], "generated": False, "consent": "released by the test", "filename_prefix": "signed"}
-    prompt = graph(photo, **{"4": preset(), "8": node("DynamicFace_Composite", prior=["4", 0])})
+    prompt = graph(input_photo, **{"4": preset(), "8": node("DynamicFace_Composite", prior=["4", 0])})
     prompt["5"] = node("DynamicFace_Provenance", record=True, **saver)
     comfy.run(prompt)
     (sidecar,) = written(comfy, "signed*.provenance.json")
     record = json.loads(sidecar.read_text())
-    assert [source["name"] for source in record["sources"]] == [photo] and record["consent"] == "released by the test"
+    assert [source["name"] for source in record["sources"]] == [input_photo] and record["consent"] == "released by the test"
     assert record["graph_sha256"] == hash_graph(prompt) and record["digital_source_type"].endswith("/compositeSynthetic")
     (saved,) = written(comfy, "signed*.png")
     with Image.open(saved) as image:

@@ -6,16 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfy_in_process import ComfyError
+from comfy_in_process import ComfyError, node
 from PIL import Image
 
 av = pytest.importorskip("av")
 
 FRAMES = 18
-
-
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind, "inputs": inputs}
 
 
 @pytest.fixture(scope="module")

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from comfy_in_process import fitted_photo, node
 
-from dynamicface.generator.network import Generator, GeneratorConfig
 from dynamicface.guiders import GUIDERS, Guidance
 
-TINY = GeneratorConfig(widths=(16, 32), depths=(1, 1), attention=(False, True), head_dim=16, guider_width=8, tokens=4, token_dim=32)
 FRAMES, SIZE = 3, 32
-
-
-@pytest.fixture(scope="module")
-def package(comfy) -> str:
-    """The name ComfyUI loaded the pack under; its classes are those of this copy."""
-    return comfy.nodes["DynamicFace_TrackFaces"].__module__.rpartition(".nodes.")[0]
 
 
 @pytest.fixture(scope="module")
 def embedded(package):
     return sys.modules[f"{package}.nodes.host.embedded"]
-
-
-@pytest.fixture(scope="module")
-def weights(comfy) -> Path:
-    """A weight file in models/dynamicface."""
-    import folder_paths
-
-    torch.manual_seed(0)
-    network = Generator(TINY)
-    for parameter in network.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    from dynamicface.generator.files import save_generator
-
-    folder = Path(folder_paths.get_folder_paths("dynamicface")[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "test_tiny.safetensors"
-    save_generator(path, network)
-    yield path
-    path.unlink()
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +60,11 @@ def run(embedded, model, steering, sampler="euler", scheduler="simple", steps=2,
 
 
 @pytest.fixture(scope="module")
-def model(embedded, weights):
-    return embedded.load(str(weights))
+def model(embedded, tiny_weights):
+    return embedded.load(str(tiny_weights))
 
 
-def test_both_hosts_give_the_same_picture(embedded, model, weights, steering):
+def test_both_hosts_give_the_same_picture(embedded, model, tiny_weights, steering):
     """Same weights, noise and steps in ComfyUI and in the library."""
     from dynamicface.generator.files import load_generator
     from dynamicface.generator.sampling import sample
@@ -103,7 +76,7 @@ def test_both_hosts_give_the_same_picture(embedded, model, weights, steering):
     who, look = theirs.identity, theirs.detail
     streams = {"identity": IdentityStream(who.embedding, who.shape), "detail": DetailStream(look.pictures, look.yaw)}
     ours = Steering(theirs.composite, theirs.mask, Mixture(guidances), yaw=theirs.yaw, **streams)
-    network = load_generator(weights)
+    network = load_generator(tiny_weights)
     for steps in (1, 2, 5):
         here = run(embedded, model, theirs, steps=steps)
         with torch.inference_mode():
@@ -174,18 +147,18 @@ def test_attention_patches_are_honoured(embedded, model, steering):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_storage(embedded, weights, model, steering, dtype):
-    half = embedded.load(str(weights), dtype=dtype)
+def test_half_precision_storage(embedded, tiny_weights, model, steering, dtype):
+    half = embedded.load(str(tiny_weights), dtype=dtype)
     assert half.model.diffusion_model.dtype == dtype
     exact, rough = run(embedded, model, steering()), run(embedded, half, steering())
     assert (rough - exact).abs().mean() < 0.05 * exact.abs().mean()
 
 
-def test_partly_loaded_is_the_same_to_the_bit(embedded, model, weights, steering):
+def test_partly_loaded_is_the_same_to_the_bit(embedded, model, tiny_weights, steering):
     import comfy.model_management as mm
 
     whole = run(embedded, model, steering())
-    part = embedded.load(str(weights))
+    part = embedded.load(str(tiny_weights))
     mm.unload_all_models()
     part.load(torch.device("cpu"), lowvram_model_memory=part.model_size() // 3)
     assert torch.equal(run(embedded, part, steering()), whole)
@@ -203,38 +176,23 @@ def test_wrong_use_is_a_sentence(embedded, model, steering, package):
         run(embedded, model, steering(), latent=latent)
 
 
-def test_the_loader_lists_the_embedded_model_first(comfy, weights):
+def test_the_loader_lists_the_embedded_model_first(comfy, tiny_weights):
     options = comfy.nodes["DynamicFace_LoadDynamicFace"].INPUT_TYPES()["required"]["weights"]
     listed = options[1]["options"] if isinstance(options[0], str) else options[0]
     assert listed[0] == "embedded" and "test_tiny.safetensors" in listed
 
 
-def test_generate_face_refines_the_face_only(comfy, weights, media):
+def test_generate_face_refines_the_face_only(comfy, tiny_weights, input_photo):
     import numpy as np
     from PIL import Image
 
-    Image.open(media("astronaut.png")).save(comfy.folders["input"] / "refine.png")
-
     def picture(strength: float, steps: int = 1) -> np.ndarray:
-        generate = {"prior": ["3", 0], "weights": weights.name, "steps": steps, "seed": 0, "strength": strength}
-        outputs = comfy.run(
-            {
-                "1": {"class_type": "LoadImage", "inputs": {"image": "refine.png"}},
-                "2": {
-                    "class_type": "DynamicFace_TrackFaces",
-                    "inputs": {"images": ["1", 0], "choose": "largest", "index": 0, "threshold": 0.5},
-                },
-                "3": {
-                    "class_type": "DynamicFace_FitPrior",
-                    "inputs": {"images": ["1", 0], "track": ["2", 0], "shared_identity": True, "texture_size": 512},
-                },
-                "4": {"class_type": "DynamicFace_GenerateFace", "inputs": generate},
-                "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
-            }
-        )
+        generate = {"prior": ["3", 0], "weights": tiny_weights.name, "steps": steps, "seed": 0, "strength": strength}
+        nodes = {"4": node("DynamicFace_GenerateFace", **generate), "5": node("PreviewImage", images=["4", 0])}
+        outputs = comfy.run({**fitted_photo(input_photo), **nodes})
         return np.asarray(Image.open(comfy.folders["temp"] / outputs["5"]["images"][0]["filename"]).convert("RGB")).astype(int)
 
-    plate = np.asarray(Image.open(comfy.folders["input"] / "refine.png").convert("RGB")).astype(int)
+    plate = np.asarray(Image.open(comfy.folders["input"] / input_photo).convert("RGB")).astype(int)
     assert (picture(0.0) == plate).all(), "strength 0 is the composite, which is the plate here"
     changed = np.abs(picture(1.0) - plate).max(-1) > 0
     assert 0.005 < changed.mean() < 0.2, "the face changes and nothing else"

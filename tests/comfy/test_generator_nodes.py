@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
-from comfy_in_process import ComfyError
+from comfy_in_process import ComfyError, fitted_photo, node
 from PIL import Image, ImageChops
 
-from dynamicface.generator.files import save_generator
-from dynamicface.generator.network import Generator, GeneratorConfig
 from dynamicface.guiders import GUIDERS
 
-TINY = GeneratorConfig(widths=(16, 32), depths=(1, 1), attention=(False, True), head_dim=16, guider_width=8, tokens=4, token_dim=32)
-WEIGHTS = "test_nodes.safetensors"
 
-
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind if kind[0] != "." else f"DynamicFace_{kind[1:]}", "inputs": inputs}
+def own(kind: str, **inputs) -> dict:
+    return node(f"DynamicFace_{kind}", **inputs)
 
 
 @pytest.fixture(scope="module")
-def generator(comfy) -> str:
-    import folder_paths
-
-    torch.manual_seed(0)
-    network = Generator(TINY)
-    for parameter in network.parameters():
-        parameter.data.add_(torch.randn_like(parameter) * 0.05)
-    folder = Path(folder_paths.get_folder_paths("dynamicface")[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    save_generator(folder / WEIGHTS, network)
-    yield WEIGHTS
-    (folder / WEIGHTS).unlink()
-
-
-@pytest.fixture(scope="module")
-def graph(comfy, media, generator):
+def graph(input_photo, tiny_weights):
     """graph(**changes of nodes by id) -> prompt: photograph, prior, guides, five guiders, both streams, generator, sampler."""
-    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
 
     def make(**changes) -> dict:
         prompt = {
-            "1": node("LoadImage", image="portrait.png"),
-            "2": node(".TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
-            "3": node(".FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=128),
-            "4": node(".RenderGuides", prior=["3", 0], size=128, zoom=1.3),
-            "6": node(".MixtureOfGuiders", guidance=[f"g{GUIDERS[-1]}", 0], mode="mixture"),
-            "7": node(".IdentityStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, embedding_file="none"),
-            "8": node(".DetailStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, blocks="all", previous=["9", 0]),
-            "9": node(".DetailStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, blocks="all"),
-            "10": node(".DualStreamFusion", follow_resolution=True, identity=0.3),
-            "11": node(".LoadDynamicFace", weights=generator),
-            "12": node(".ApplyDynamicFace", model=["11", 0], positive=["11", 2], negative=["11", 2], guides=["4", 8], purification=1.0),
+            **fitted_photo(input_photo, 128),
+            "4": own("RenderGuides", prior=["3", 0], size=128, zoom=1.3),
+            "6": own("MixtureOfGuiders", guidance=[f"g{GUIDERS[-1]}", 0], mode="mixture"),
+            "7": own("IdentityStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, embedding_file="none"),
+            "8": own("DetailStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, blocks="all", previous=["9", 0]),
+            "9": own("DetailStream", source=["3", 0], weight=1.0, start=0.0, end=1.0, blocks="all"),
+            "10": own("DualStreamFusion", follow_resolution=True, identity=0.3),
+            "11": own("LoadDynamicFace", weights=tiny_weights.name),
+            "12": own("ApplyDynamicFace", model=["11", 0], positive=["11", 2], negative=["11", 2], guides=["4", 8], purification=1.0),
             "13": node("KSampler", model=["12", 0], positive=["12", 1], negative=["12", 2], latent_image=["12", 3]),
             "14": node("VAEDecode", samples=["13", 0], vae=["11", 1]),
             "15": node("PreviewImage", images=["14", 0]),
         }
         for before, name in zip((None, *GUIDERS), GUIDERS, strict=False):
-            prompt[f"g{name}"] = node(".Guider", guides=["4", 8], attribute=name, weight=1.0, start=0.0, end=1.0)
+            prompt[f"g{name}"] = own("Guider", guides=["4", 8], attribute=name, weight=1.0, start=0.0, end=1.0)
             if before:
                 prompt[f"g{name}"]["inputs"]["previous"] = [f"g{before}", 0]
         prompt["12"]["inputs"] |= {"mixture": ["6", 0], "identity": ["7", 0], "detail": ["8", 0], "fusion": ["10", 0]}
@@ -108,12 +82,12 @@ def test_maps_of_another_number_of_frames_are_a_sentence(comfy):
         comfy.nodes["DynamicFace_Guider"].execute(guides, "pose", 1.0, 0.0, 1.0, image=torch.ones(2, 8, 8, 3))
 
 
-def test_adapters_on_the_own_generator_are_a_sentence(comfy, graph):
+def test_adapters_on_the_own_generator_are_a_sentence(comfy, graph, tiny_weights):
     prompt = graph(n12={"adapters": ["16", 0]})
-    prompt["16"] = node(".LoadAdapter", file="none", guider="by its name")
+    prompt["16"] = own("LoadAdapter", file="none", guider="by its name")
     comfy.run(prompt)  # "none" loads nothing, which is allowed
     apply = comfy.nodes["DynamicFace_ApplyDynamicFace"]
-    model = comfy.nodes["DynamicFace_LoadDynamicFace"].execute(WEIGHTS).args[0]
+    model = comfy.nodes["DynamicFace_LoadDynamicFace"].execute(tiny_weights.name).args[0]
     with pytest.raises(ValueError, match="Adapter files are for Stable Diffusion"):
         apply.execute(model, [], [], None, 1.0, adapters=("a file",))
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-
+from comfy_in_process import fitted_photo, node
 from safetensors import safe_open
 
 
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
-def test_edit_nodes_leave_their_face(comfy, media):
-    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "preview.png")
+def test_edit_nodes_leave_their_face(comfy, input_photo):
     prompt = {
-        "1": node("LoadImage", image="preview.png"),
-        "2": node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
-        "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=256),
+        **fitted_photo(input_photo, 256),
         "4": node("DynamicFace_EditExpression", prior=["3", 0], intensity=1.0, smile=0.5),
         "5": node("DynamicFace_EditPose", prior=["4", 0], yaw=5.0, pitch=0.0, roll=0.0),
         "6": node("DynamicFace_EditIdentity", prior=["5", 0], exaggerate=0.2),

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from comfy_in_process import ComfyError
+from comfy_in_process import ComfyError, fitted_photo, node
 from PIL import Image, ImageChops
 
 STATIONS = {"1": "LoadImage", "2": "DynamicFace_TrackFaces", "3": "DynamicFace_FitPrior"}
 
 
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
 def graph(image: str, editor: dict, **more: dict) -> dict:
     """Photograph -> track -> fit -> editor -> composite -> preview."""
     return {
-        "1": node("LoadImage", image=image),
-        "2": node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5),
-        "3": node("DynamicFace_FitPrior", images=["1", 0], track=["2", 0], shared_identity=True, texture_size=512),
+        **fitted_photo(image),
         "4": editor,
         "5": node("DynamicFace_Composite", prior=["4", 0]),
         "6": node("PreviewImage", images=["5", 0]),
@@ -30,12 +22,6 @@ def graph(image: str, editor: dict, **more: dict) -> dict:
 
 def smile(amount: float) -> dict:
     return node("DynamicFace_EditExpression", prior=["3", 0], intensity=1.0, smile=amount)
-
-
-@pytest.fixture(scope="module")
-def portrait(comfy, media) -> str:
-    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
-    return "portrait.png"
 
 
 def picture(comfy, outputs: dict, node_id: str) -> Image.Image:
@@ -52,37 +38,37 @@ NEUTRAL = {
 
 
 @pytest.mark.parametrize("editor", NEUTRAL.values(), ids=NEUTRAL)
-def test_neutral_dials_return_the_plate(comfy, portrait, editor):
-    outputs = comfy.run(graph(portrait, editor))
-    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+def test_neutral_dials_return_the_plate(comfy, input_photo, editor):
+    outputs = comfy.run(graph(input_photo, editor))
+    plate = Image.open(comfy.folders["input"] / input_photo).convert("RGB")
     assert ImageChops.difference(picture(comfy, outputs, "6"), plate).getbbox() is None
 
 
-def test_a_dial_changes_the_face_and_only_the_face(comfy, portrait):
-    outputs = comfy.run(graph(portrait, smile(0.8)))
-    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+def test_a_dial_changes_the_face_and_only_the_face(comfy, input_photo):
+    outputs = comfy.run(graph(input_photo, smile(0.8)))
+    plate = Image.open(comfy.folders["input"] / input_photo).convert("RGB")
     left, _, right, bottom = ImageChops.difference(picture(comfy, outputs, "6"), plate).getbbox()
     assert 110 < left < right < 350 and bottom < 340  # the astronaut's head and the hair around it, of 512 x 512
 
 
-def test_moving_a_dial_does_not_detect_or_fit_again(comfy, portrait):
-    comfy.run(graph(portrait, smile(0.3)))
-    comfy.run(graph(portrait, smile(0.6)))
+def test_moving_a_dial_does_not_detect_or_fit_again(comfy, input_photo):
+    comfy.run(graph(input_photo, smile(0.3)))
+    comfy.run(graph(input_photo, smile(0.6)))
     assert not comfy.executed() & STATIONS.keys()
     assert {"4", "5", "6"} <= comfy.executed()
 
 
-def test_progress_and_preview_are_shown(comfy, portrait):
-    comfy.run(graph(portrait, smile(0.45)))
+def test_progress_and_preview_are_shown(comfy, input_photo):
+    comfy.run(graph(input_photo, smile(0.45)))
     states = [data["nodes"]["5"] for event, data in comfy.events if event == "progress_state" and "5" in data["nodes"]]
     assert any(state["value"] == state["max"] for state in states)
 
 
-def test_stop_button(comfy, portrait):
+def test_stop_button(comfy, input_photo):
     """Pressed after the first window of frames of the composite, the shot stops there."""
     import comfy.model_management as mm
 
-    shot = graph(portrait, smile(0.55), **{"9": node("RepeatImageBatch", image=["1", 0], amount=20)})
+    shot = graph(input_photo, smile(0.55), **{"9": node("RepeatImageBatch", image=["1", 0], amount=20)})
     shot["2"]["inputs"]["images"] = shot["3"]["inputs"]["images"] = ["9", 0]
     seen = []
 
@@ -109,8 +95,8 @@ def test_no_face_is_a_sentence(comfy):
     assert "Traceback" not in str(failure.value) and str(failure.value).strip().endswith(".")
 
 
-def test_reference_without_a_photo_says_what_to_connect(comfy, portrait):
-    prompt = graph(portrait, smile(0.5))
+def test_reference_without_a_photo_says_what_to_connect(comfy, input_photo):
+    prompt = graph(input_photo, smile(0.5))
     prompt["2"]["inputs"]["choose"] = "reference"
     with pytest.raises(ComfyError, match="no photo is connected to 'reference'"):
         comfy.run(prompt)
@@ -140,33 +126,33 @@ def test_several_faces_are_chosen_by_position_and_by_photo(comfy, media):
     assert 430 < centres[2] < 530
 
 
-def test_one_mask_serves_a_whole_shot(comfy, portrait):
+def test_one_mask_serves_a_whole_shot(comfy, input_photo):
     """A roto of one frame over the whole picture keeps every frame of a shot as filmed."""
     roto = {
         "7": node("SolidMask", value=1.0, width=512, height=512),
         "9": node("RepeatImageBatch", image=["1", 0], amount=3),
     }
-    shot = graph(portrait, smile(1.0), **roto)
+    shot = graph(input_photo, smile(1.0), **roto)
     shot["2"]["inputs"]["images"] = shot["3"]["inputs"]["images"] = ["9", 0]
     shot["5"]["inputs"]["occlusion"] = ["7", 0]
     frames = comfy.run(shot)["6"]["images"]
-    plate = Image.open(comfy.folders["input"] / portrait).convert("RGB")
+    plate = Image.open(comfy.folders["input"] / input_photo).convert("RGB")
     assert len(frames) == 3
     for frame in frames:
         assert ImageChops.difference(Image.open(comfy.folders["temp"] / frame["filename"]).convert("RGB"), plate).getbbox() is None
 
 
-def test_dial_beyond_its_range_is_refused(comfy, portrait):
+def test_dial_beyond_its_range_is_refused(comfy, input_photo):
     with pytest.raises(ComfyError, match="bigger than max"):
-        comfy.validate(graph(portrait, smile(3.0)))
+        comfy.validate(graph(input_photo, smile(3.0)))
 
 
-def test_core_face_landmarks_are_accepted_and_emitted(comfy, portrait):
+def test_core_face_landmarks_are_accepted_and_emitted(comfy, input_photo):
     """A track rebuilt from the core dictionary that we emit leads to the same picture, through either node."""
-    direct = comfy.run(graph(portrait, smile(0.5)))
-    plain = graph(portrait, smile(0.5))
+    direct = comfy.run(graph(input_photo, smile(0.5)))
+    plain = graph(input_photo, smile(0.5))
     plain["3"]["inputs"]["track"] = ["2", 1]
-    again = graph(portrait, smile(0.5))
+    again = graph(input_photo, smile(0.5))
     again["7"] = again["2"]
     again["2"] = node("DynamicFace_TrackFaces", images=["1", 0], choose="largest", index=0, threshold=0.5, face_landmarks=["7", 1])
     for rebuilt in (again, plain):
@@ -174,10 +160,10 @@ def test_core_face_landmarks_are_accepted_and_emitted(comfy, portrait):
         assert max(high for _, high in difference.getextrema()) <= 2
 
 
-def test_shortcut_equals_the_graph(comfy, portrait):
-    long_way = comfy.run(graph(portrait, smile(0.7)))
+def test_shortcut_equals_the_graph(comfy, input_photo):
+    long_way = comfy.run(graph(input_photo, smile(0.7)))
     short = {
-        "1": node("LoadImage", image=portrait),
+        "1": node("LoadImage", image=input_photo),
         "2": node(
             "DynamicFace_Expression", images=["1", 0], intensity=1.0, yaw=0.0, pitch=0.0, roll=0.0, choose="largest", index=0, smile=0.7
         ),

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
-from comfy_in_process import ComfyError
+from comfy_in_process import ComfyError, node
 from PIL import Image
 
 
-def node(kind: str, **inputs) -> dict:
-    return {"class_type": kind, "inputs": inputs}
-
-
-@pytest.fixture(scope="module")
-def portrait(comfy, media) -> str:
-    shutil.copy(media("astronaut.png"), comfy.folders["input"] / "portrait.png")
-    return "portrait.png"
-
-
-def report_of_a_smile(portrait: str, **more: dict) -> dict:
+def report_of_a_smile(input_photo: str, **more: dict) -> dict:
     """Photograph -> smile -> QC Report, with the plate and the mask of the edit."""
     return {
-        "1": node("LoadImage", image=portrait),
+        "1": node("LoadImage", image=input_photo),
         "2": node(
             "DynamicFace_Expression", images=["1", 0], intensity=1.0, yaw=0.0, pitch=0.0, roll=0.0, choose="largest", index=0, smile=0.8
         ),
@@ -36,8 +25,10 @@ def gate(metric: str, threshold: float, **more) -> dict:
     return node("DynamicFace_Gate", images=["2", 0], quality=["3", 4], metric=metric, threshold=threshold, every_frame=True, **more)
 
 
-def test_report_is_a_picture_and_json(comfy, portrait):
-    outputs = comfy.run(report_of_a_smile(portrait, **{"4": node("PreviewAny", source=["3", 1]), "5": node("PreviewAny", source=["3", 3])}))
+def test_report_is_a_picture_and_json(comfy, input_photo):
+    outputs = comfy.run(
+        report_of_a_smile(input_photo, **{"4": node("PreviewAny", source=["3", 1]), "5": node("PreviewAny", source=["3", 3])})
+    )
     picture = Image.open(comfy.folders["temp"] / outputs["3"]["images"][0]["filename"])
     assert picture.size[0] == 1120 and picture.size[1] > 300
     found = json.loads(outputs["4"]["text"][0])
@@ -46,10 +37,10 @@ def test_report_is_a_picture_and_json(comfy, portrait):
     assert outputs["5"]["text"] == ["0"]
 
 
-def test_worst_frames_are_wired_back(comfy, portrait):
+def test_worst_frames_are_wired_back(comfy, input_photo):
     """ImageFromBatch runs once per frame that stands out; here one, the dark last of five."""
     prompt = {
-        "1": node("LoadImage", image=portrait),
+        "1": node("LoadImage", image=input_photo),
         "2": node("RepeatImageBatch", image=["1", 0], amount=4),
         "3": node("ImageBlend", image1=["1", 0], image2=["1", 0], blend_factor=1.0, blend_mode="multiply"),
         "4": node("ImageBatch", image1=["2", 0], image2=["3", 0]),
@@ -60,30 +51,30 @@ def test_worst_frames_are_wired_back(comfy, portrait):
     }
     shown = comfy.run(prompt)["8"]["images"]
     darkest = Image.open(comfy.folders["temp"] / shown[0]["filename"]).convert("L").resize((1, 1)).getpixel((0, 0))
-    plain = Image.open(comfy.folders["input"] / portrait).convert("L").resize((1, 1)).getpixel((0, 0))
+    plain = Image.open(comfy.folders["input"] / input_photo).convert("L").resize((1, 1)).getpixel((0, 0))
     assert len(shown) == 1 and darkest < plain - 20
 
 
-def test_gate_lets_a_good_result_pass(comfy, portrait):
-    outputs = comfy.run(report_of_a_smile(portrait, **{"4": gate("outside", 0.0), "5": node("PreviewImage", images=["4", 0])}))
+def test_gate_lets_a_good_result_pass(comfy, input_photo):
+    outputs = comfy.run(report_of_a_smile(input_photo, **{"4": gate("outside", 0.0), "5": node("PreviewImage", images=["4", 0])}))
     assert len(outputs["5"]["images"]) == 1
 
 
-def test_gate_stops_a_bad_one_with_the_reason(comfy, portrait):
-    comfy.run(report_of_a_smile(portrait, **{"4": gate("expression", 0.01), "5": node("PreviewImage", images=["4", 0])}))
+def test_gate_stops_a_bad_one_with_the_reason(comfy, input_photo):
+    comfy.run(report_of_a_smile(input_photo, **{"4": gate("expression", 0.01), "5": node("PreviewImage", images=["4", 0])}))
     blocked = [data["exception_message"] for event, data in comfy.events if event == "execution_error"]
     assert len(blocked) == 1 and "Gate: Expression change is 0." in blocked[0] and "it must be at most 0.01 RMS" in blocked[0]
 
 
-def test_gate_needs_what_was_measured(comfy, portrait):
+def test_gate_needs_what_was_measured(comfy, input_photo):
     with pytest.raises(ComfyError, match="'warp_error' was not measured"):
-        comfy.run(report_of_a_smile(portrait, **{"4": gate("warp_error", 0.01), "5": node("PreviewImage", images=["4", 0])}))
+        comfy.run(report_of_a_smile(input_photo, **{"4": gate("warp_error", 0.01), "5": node("PreviewImage", images=["4", 0])}))
 
 
 @pytest.mark.parametrize(("mode", "width"), [("wipe", 512), ("side by side", 1024), ("difference", 512)])
-def test_comparisons_are_shown(comfy, portrait, mode, width):
+def test_comparisons_are_shown(comfy, input_photo, mode, width):
     prompt = {
-        "1": node("LoadImage", image=portrait),
+        "1": node("LoadImage", image=input_photo),
         "2": node("ImageInvert", image=["1", 0]),
         "3": node("DynamicFace_Compare", images_a=["1", 0], images_b=["2", 0], mode=mode, position=0.5, gain=8.0),
     }
@@ -91,9 +82,9 @@ def test_comparisons_are_shown(comfy, portrait, mode, width):
     assert shown.size == (width, 512)
 
 
-def test_sizes_that_differ_are_one_sentence(comfy, portrait):
+def test_sizes_that_differ_are_one_sentence(comfy, input_photo):
     prompt = {
-        "1": node("LoadImage", image=portrait),
+        "1": node("LoadImage", image=input_photo),
         "2": node("ImageScale", image=["1", 0], upscale_method="bilinear", width=256, height=256, crop="disabled"),
         "3": node("DynamicFace_Compare", images_a=["1", 0], images_b=["2", 0], mode="wipe", position=0.5, gain=8.0),
     }

@@ -16,11 +16,6 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def package(comfy) -> str:
-    return comfy.nodes["DynamicFace_TrackFaces"].__module__.rpartition(".nodes.")[0]
-
-
-@pytest.fixture(scope="module")
 def pack(package):
     """pack("streams") -> a module of the pack as ComfyUI loaded it."""
     return lambda name: sys.modules[f"{package}.{name}"]
