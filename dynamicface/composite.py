@@ -105,6 +105,11 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * limit)
 
 
+def trust(confidence: Tensor) -> Tensor:
+    """How far a frame of confidence (F,) 0..1 is changed: not at all below 0.05, fully from 0.3 on."""
+    return ((confidence - 0.05) / 0.25).clamp(0, 1)
+
+
 def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
     """Apply a change to the plate's own pixels.
 

@@ -48,10 +48,6 @@ class Guidance:
             strength = strength * self.confidence.to(strength)[:, None, None, None]
         return strength if self.mask is None else strength * self.mask.to(strength)[:, None]
 
-    def acts_at(self, progress: float) -> bool:
-        """Whether it acts at a share 0..1 of the sampling."""
-        return self.weight != 0 and self.start <= progress <= self.end
-
 
 def mix(features: Tensor, strength: Tensor, fusion: nn.Module | None = None, mode: str = "mixture") -> Tensor:
     """Fuse K guiders' features (B, K, C, h, w) by their strengths, broadcastable to (B, K, 1, h, w), into (B, C, h, w).
@@ -171,22 +167,6 @@ class ParallelAttention(nn.Module):
         seen = F.pad((strength != 0).repeat_interleave(length, 1), (0, 1), value=True)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
-
-
-class SerialAttention(nn.Module):
-    """The baseline the mixture is measured against: one guider after another, each with an attention of its own."""
-
-    def __init__(self, dim: int, token_dim: int, guiders: int, heads: int, *, operations: ModuleType | Any = nn, **factory) -> None:
-        super().__init__()
-        self.attentions = nn.ModuleList(
-            ParallelAttention(dim, token_dim, 1, heads, operations=operations, **factory) for _ in range(guiders)
-        )
-
-    def forward(self, x: Tensor, tokens: Tensor, strength: Tensor) -> Tensor:
-        out = x
-        for k, attention in enumerate(self.attentions):
-            out = out + attention(out, tokens[:, k : k + 1], strength[:, k : k + 1])
-        return out - x
 
 
 class Constant(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .checks import check_occlusion, plate_of
 from .compose import compose_prior
-from .composite import apply_change, compute_change, is_unchanged
+from .composite import apply_change, compute_change, is_unchanged, trust
 from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
@@ -123,9 +123,8 @@ def render_composite(
     for index in torch.arange(len(prior)).split(_WINDOW):
         part = select_frames(prior, index)
         change = compute_change(part, head, part.background.plate, size=size, look=look)
-        strength = ((part.confidence - 0.05) / 0.25).clamp(0, 1)
         hidden = None if occlusion is None else occlusion[index]
-        out[index], mask[index] = apply_change(part.background.plate, change, hidden, strength)
+        out[index], mask[index] = apply_change(part.background.plate, change, hidden, trust(part.confidence))
         if progress is not None:
             progress(int(index[-1]) + 1, len(prior))
     return out, mask

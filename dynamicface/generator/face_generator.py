@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..composite import trust
 from ..guides import Guides, render_guides
 from ..paste import paste_back
 from ..prior.estimate import select_frames
@@ -50,7 +51,7 @@ class FaceGenerator:
         steering = steer(guides, mixture, identity, detail, fusion)
         like = next(self.network.parameters())
         composite, mask = steering.composite.to(like), steering.mask.to(like)
-        pictures = sample(self.network, composite, mask, steering.conditions(self.network), **sampling)
+        pictures = sample(self.network, composite, mask, steering.conditions(self.network, like), **sampling)
         return (pictures.float().movedim(1, -1) + 1) / 2
 
     @torch.inference_mode()
@@ -86,8 +87,8 @@ class FaceGenerator:
             guides = render_guides(part, head, SIZE, zoom=ZOOM, occlusion=hidden, look=look, composed=composed[index])
             base = guides.composite.clamp(0, 1)
             new = self.refine(guides, mixture=mixture and mixture(guides), identity=identity, detail=detail, fusion=fusion, **sampling)
-            trust = ((part.confidence - 0.05) / 0.25).clamp(0, 1)[:, None, None] * strength
-            done = paste_back(composed[index], new, guides.mask * trust, guides.crop, base=base, feather=feather, occlusion=hidden)
+            weight = trust(part.confidence)[:, None, None] * strength
+            done = paste_back(composed[index], new, guides.mask * weight, guides.crop, base=base, feather=feather, occlusion=hidden)
             pictures.append(done[0])
             masks.append(done[1])
             if progress is not None:

@@ -115,6 +115,7 @@ class Generator(nn.Module):
                 self.up.append(Upsample(width, config.widths[level - 1], **ops))
                 width = config.widths[level - 1]
         self.head = Head(base, config.patch, **ops)
+        self.banks = sum(isinstance(module, TransformerBlock) for module in self.modules())  # a whole bank of the detail stream has
 
     # Conditions: once per frame
 
@@ -205,9 +206,8 @@ class Generator(nn.Module):
             h = layer(h, moment, state) if isinstance(layer, Stage) else layer(h)
             skips.append(h)
         h = self.middle(h, moment, state)
-        blocks = sum(isinstance(m, TransformerBlock) for m in self.modules())
         for layer in self.up:
-            if write is not None and len(write) == blocks:
+            if write is not None and len(write) == self.banks:
                 return h
             h = layer(torch.cat([h, skips.pop()], 1), moment, state) if isinstance(layer, Stage) else layer(h)
         return composite + self.head(h, composite)

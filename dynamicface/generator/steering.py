@@ -35,14 +35,17 @@ class Steering:
     yaw: Tensor | None = None  # (F,) degrees, of the composed head; picks the nearest reference
     strengths: tuple[float, float] = (1.0, 1.0)  # factors on the identity and the detail stream (`streams.Fusion`)
 
-    def conditions(self, generator: Generator) -> Conditions:
-        """Run the guiders, the Face Former and the reference once; weight 0 is the same as absent, to the bit."""
-        like = next(generator.parameters())
+    def conditions(self, generator: Generator, like: Tensor | None = None) -> Conditions:
+        """Run the guiders, the Face Former and the reference once; weight 0 is the same as absent, to the bit.
+
+        like: a tensor of the device and dtype to compute with, where a host's differ from the weights'.
+        """
+        like = next(generator.parameters()) if like is None else like
         out = Conditions()
         guidances = [g for g in self.mixture.guidances if g.weight != 0] if self.mixture else []
         if guidances:
-            maps = {g.name: self._fit(g.map, generator).to(like.device) for g in guidances}
-            out = generator.condition(maps, {g.name: self._fit(g.strength(), generator).to(like.device) for g in guidances})
+            maps = {g.name: self._fit(g.map).to(like) for g in guidances}
+            out = generator.condition(maps, {g.name: self._fit(g.strength()).to(like) for g in guidances})
             ranges = {g.name: (1 - g.start, 1 - g.end) for g in guidances}
             window = torch.tensor([ranges.get(name, (1.0, 0.0)) for name in generator.config.guiders])
             out = out.replace(mode=self.mixture.mode, window=None if all(r == (1, 0) for r in ranges.values()) else window.to(like.device))
@@ -50,13 +53,13 @@ class Steering:
         if weight:
             if who.embedding is None:
                 raise DynamicFaceError("The embedded generator's identity stream needs an identity embedding; connect a fitted prior.")
-            vectors = [None if v is None else v[None].to(like.device) for v in (who.embedding, who.shape)]
+            vectors = [None if v is None else v[None].to(like) for v in (who.embedding, who.shape)]
             out = out.replace(tokens=generator.face_former(*vectors), identity=like.new_tensor([weight]).float())
             out = out.replace(identity_window=_window(who, like.device))
         weight = 0.0 if self.detail is None else self.detail.weight * self.strengths[1]
         if weight:
             pictures = F.interpolate(self.detail.pictures.movedim(-1, 1), self.composite.shape[-2:], mode="bilinear", antialias=True)
-            banks = generator.remember((pictures[:, :3] * 2 - 1).to(like.device))
+            banks = generator.remember((pictures[:, :3] * 2 - 1).to(like))
             if len(pictures) > 1 and self.yaw is not None:
                 nearest = self.detail.weights_for(self.yaw.to(pictures)).argmax(1)
                 banks = tuple(bank[nearest.to(bank.device)] for bank in banks)
@@ -64,7 +67,7 @@ class Steering:
             out = out.replace(detail=like.new_tensor([weight]).float(), detail_window=_window(self.detail, like.device))
         return out
 
-    def _fit(self, picture: Tensor, generator: Generator) -> Tensor:
+    def _fit(self, picture: Tensor) -> Tensor:
         """Bring a map or a mask to the working size."""
         size = self.composite.shape[-2:]
         if picture.shape[-1] == 1 or picture.shape[-2:] == size:

@@ -62,11 +62,6 @@ class Source:
     colours: np.ndarray | None = None  # (V, 3) sRGB 0..1
 
 
-def is_foreign(path: str | Path) -> bool:
-    """True for anything that is not a head model in our own format."""
-    return Path(path).suffix.lower() != ".safetensors"
-
-
 def load_foreign(path: str | Path, *, landmarks: bool = True) -> HeadModel:
     """Read FLAME, BFM or ICT-FaceKit.
 

@@ -19,7 +19,6 @@ import node_helpers
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
-from torch import Tensor
 
 from ...dynamicface.errors import DynamicFaceError
 from ...dynamicface.generator.files import read_generator
@@ -78,7 +77,7 @@ class FaceModel(comfy.model_base.BaseModel):
                 "connect the latent of Apply DynamicFace, or one of the same frames and size."
             )
         device, dtype = kwargs.get("device") or noise.device, self.manual_cast_dtype or self.get_dtype()
-        conditions = steering.conditions(_Cast(self.diffusion_model, device, dtype))
+        conditions = steering.conditions(self.diffusion_model, torch.empty(0, device=device, dtype=dtype))
         out: dict[str, Any] = {"composite": comfy.conds.CONDNoiseShape(steering.composite.to(device))}
         out["mask"] = comfy.conds.CONDNoiseShape(steering.mask.to(device))
         out |= {name: comfy.conds.CONDRegular(value) for name in _PER_FRAME if (value := getattr(conditions, name)) is not None}
@@ -117,25 +116,6 @@ class _Shared(comfy.conds.CONDRegular):
 
     def concat(self, others):
         return self.cond
-
-
-class _Cast:
-    """A network that is handed its inputs on ComfyUI's device and in its dtype."""
-
-    def __init__(self, network: NativeGenerator, device: torch.device, dtype: torch.dtype) -> None:
-        self._network, self._like, self.config = network, torch.empty(0, device=device, dtype=dtype), network.config
-
-    def parameters(self):
-        return iter((self._like,))
-
-    def condition(self, maps, strengths):
-        return self._network.condition({name: value.to(self._like) for name, value in maps.items()}, strengths)
-
-    def face_former(self, *vectors):
-        return self._network.face_former(*(None if v is None else v.to(self._like) for v in vectors))
-
-    def remember(self, reference: Tensor):
-        return self._network.remember(reference.to(self._like))
 
 
 def load(path: str | None, dtype: torch.dtype | None = None) -> comfy.model_patcher.ModelPatcher:
