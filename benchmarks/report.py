@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "yaw": "Pose error by yaw",
     "jitter": "Jitter",
     "shot": "A long shot",
+    "occlusion": "Occluders",
     "rivals": "Side by side with simple methods",
     "swap": "Swap",
     "expression": "Expression",

@@ -79,7 +79,7 @@ def _edit(options: argparse.Namespace) -> dict:
     settings = dict(options.set)
     desk = Desk(options)
     plate, _, prior = desk.fit([options.image], options.face)
-    occlusion = _occlusion(options.occlusion, plate)
+    occlusion = _occlusion(options.occlusion, plate, prior, desk.pipe)
     with desk.timed("render"):
         picture, mask = _render(desk, desk.pipe.edit(prior, **settings), occlusion)
     desk.wrote(options.out, lambda path: write_image(path, picture, options.bits))
@@ -92,7 +92,7 @@ def _swap(options: argparse.Namespace) -> dict:
     desk = Desk(options)
     source = desk.load_or_fit(options.source, options.source_face)
     plate, _, target = desk.fit([options.target], options.face)
-    occlusion = _occlusion(options.occlusion, plate)
+    occlusion = _occlusion(options.occlusion, plate, target, desk.pipe)
     with desk.timed("render"):
         prior = compose_prior(target, identity=source, identity_weight=options.weight)
         picture, mask = _render(desk, prior, occlusion, source, SwapLook(skin_tone=options.skin_tone, detail=options.detail))
@@ -107,7 +107,7 @@ def _swap(options: argparse.Namespace) -> dict:
 def _guides(options: argparse.Namespace) -> dict:
     desk = Desk(options)
     plate, _, prior = desk.fit([options.image], options.face)
-    occlusion = _occlusion(options.occlusion, plate)
+    occlusion = _occlusion(options.occlusion, plate, prior, desk.pipe)
     with desk.timed("render"):
         guides = desk.pipe.guides(desk.pipe.edit(prior, **dict(options.set)), options.size, occlusion=occlusion)
     maps = [f.name for f in fields(Guides) if isinstance(value := getattr(guides, f.name), Tensor) and value.dim() >= 3]
@@ -162,10 +162,12 @@ def _record(desk: Desk, action: str, sources: Mapping[str, Sequence[Path]], sett
     desk.written.append(str(record_provenance(record, [options.out], sign)))
 
 
-def _occlusion(path: Path | None, plate: Tensor) -> Tensor | None:
-    """(1, H, W) 1 where something is in front of the face, from a black and white picture."""
+def _occlusion(path: Path | None, plate: Tensor, prior: FacePrior, pipe: FacePipeline) -> Tensor | None:
+    """(1, H, W) 1 where something is in front of the face, from a black and white picture, or found."""
     if path is None:
         return None
+    if str(path) == "find":
+        return pipe.occlusion(prior)
     mask = read_image(path).mean(-1).clamp(0, 1).to(plate)
     check_occlusion(mask, plate)
     return mask
@@ -264,7 +266,12 @@ def _add_dials(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_occlusion(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--occlusion", type=Path, metavar="IMAGE", help="white = a hand, hair or prop in front of the face, kept as filmed")
+    parser.add_argument(
+        "--occlusion",
+        type=Path,
+        metavar="IMAGE",
+        help="white = a hand, hair or prop in front of the face, kept as filmed; the word 'find' looks for them in the picture itself",
+    )
 
 
 def _add_generator(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
 from .images import as_plate
+from .occlusion import find_occlusion, hidden_face, mask_of_face
 from .perception import Perception
 from .prior.estimate import fit_prior, select_frames
 from .prior.head import HeadModel
@@ -49,12 +51,30 @@ class FacePipeline:
         return track_faces(as_plate(images), self.perception, **choice)
 
     @torch.inference_mode()
-    def fit(self, images: Tensor, track: FaceTrack | None = None, **options) -> FacePrior:
-        """Take the face apart; `options` as in :func:`fit_prior`."""
+    def fit(
+        self, images: Tensor, track: FaceTrack | None = None, *, occlusion: Tensor | Literal["find"] | None = None, **options
+    ) -> FacePrior:
+        """Take the face apart; `options` as in :func:`fit_prior`.
+
+        occlusion (F, H, W), 1 = something in front of the face, is left out of the fit; "find" looks for it first.
+        """
         images = as_plate(images)
+        track = track or self.track(images)
         if "matte" not in options:
             options["matte"] = self.perception.matte.coarse(images)
-        return fit_prior(images, track or self.track(images), self.head, **options)
+        if occlusion is None:
+            return fit_prior(images, track, self.head, **options)
+        plain = fit_prior(images, track, self.head, **options | {"texture_size": 0, "progress": None})
+        if isinstance(occlusion, str):
+            hidden = hidden_face(plain, images, self.head, self.perception)
+        else:
+            check_occlusion(occlusion, images)
+            hidden = mask_of_face(occlusion.to(images), plain)
+        return fit_prior(images, track, self.head, occlusion=hidden, **options)
+
+    def occlusion(self, prior: FacePrior, **options) -> Tensor:
+        """What is in front of the fitted face, (F, H, W) in its plate; `options` as in :func:`find_occlusion`."""
+        return find_occlusion(prior, self.head, self.perception, **options)
 
     @torch.inference_mode()
     def edit(self, prior: FacePrior, **settings: float) -> FacePrior:

@@ -17,6 +17,7 @@ from torch import Tensor
 from .composite import is_unchanged
 from .errors import DynamicFaceError, ImageError
 from .io.clips import WINDOW, Clip, ClipWriter, copy_clip
+from .occlusion import find_occlusion, hidden_face
 from .perception import Perception
 from .pipeline import render_composite
 from .prior.estimate import fit_prior, select_frames
@@ -31,14 +32,27 @@ Progress = Callable[[int, int], None]
 
 @torch.inference_mode()
 def fit_shot(
-    clip: Clip, perception: Perception, head: HeadModel, *, smoothing: float = 0.5, progress: Progress | None = None, **choice
+    clip: Clip,
+    perception: Perception,
+    head: HeadModel,
+    *,
+    smoothing: float = 0.5,
+    find_occlusions: bool = False,
+    progress: Progress | None = None,
+    **choice,
 ) -> tuple[FaceTrack, FacePrior]:
     """Track and fit one person in a clip; the prior's plate is the clip. smoothing as in `smooth_prior`, `choice` as in `track_faces`.
 
-    progress(done, total) counts the frames of both passes.
+    find_occlusions: look for what is in front of the face first, and do not believe what is seen there; one more pass over the clip.
+    progress(done, total) counts the frames of all passes.
     """
-    track = track_faces(clip, perception, progress=_shifted(progress, 0, 2), **choice)
-    prior = fit_prior(clip, track, head, progress=_shifted(progress, len(track), 2))
+    passes = 3 if find_occlusions else 2
+    track = track_faces(clip, perception, progress=_shifted(progress, 0, passes), **choice)
+    hidden = None
+    if find_occlusions:
+        plain = fit_prior(clip, track, head, texture_size=0)
+        hidden = hidden_face(plain, clip, head, perception, progress=_shifted(progress, len(track), passes))
+    prior = fit_prior(clip, track, head, occlusion=hidden, progress=_shifted(progress, (passes - 1) * len(track), passes))
     return track, smooth_prior(prior, smoothing)
 
 
@@ -50,6 +64,7 @@ def composite_shot(
     path: str | Path,
     *,
     occlusion: Clip | None = None,
+    find_occlusions: bool = False,
     look: SwapLook | None = None,
     codec: str | None = None,
     progress: Progress | None = None,
@@ -57,7 +72,8 @@ def composite_shot(
     """Write a composed prior's picture over its clip to a file; returns the share of frames that changed.
 
     A prior that was not changed gives a copy of the clip's own packets. occlusion: a roto in the clip's size, white where something is in
-    front of the face; one frame serves the whole clip. codec as in :class:`ClipWriter`. A file that was not finished (the callback
+    front of the face; one frame serves the whole clip. find_occlusions: also look for that in the clip itself, where the roto is empty.
+    codec as in :class:`ClipWriter`. A file that was not finished (the callback
     raised, the machine ran full) is removed.
     """
     clip = clip_of(prior)
@@ -69,7 +85,8 @@ def composite_shot(
     changed = 0
     try:
         with ClipWriter(path, clip, codec) as writer:
-            for picture, mask in composite_windows(prior, perception, head, occlusion=occlusion, look=look):
+            options = {"occlusion": occlusion, "find_occlusions": find_occlusions, "look": look}
+            for picture, mask in composite_windows(prior, perception, head, **options):
                 writer.write(picture, mask)
                 changed += int((mask > 0).flatten(1).any(1).sum())
                 if progress is not None:
@@ -81,7 +98,13 @@ def composite_shot(
 
 
 def composite_windows(
-    prior: FacePrior, perception: Perception, head: HeadModel, *, occlusion: Clip | None = None, look: SwapLook | None = None
+    prior: FacePrior,
+    perception: Perception,
+    head: HeadModel,
+    *,
+    occlusion: Clip | None = None,
+    find_occlusions: bool = False,
+    look: SwapLook | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (N, H, W, C) and masks (N, H, W) of a prior over a clip, a few frames at a time, in order."""
     for index in torch.arange(len(prior)).split(WINDOW):
@@ -89,6 +112,8 @@ def composite_windows(
         plate, alpha = part.background.plate.tensor_split([3], -1)
         part = part.replace(background=replace(part.background, plate=plate, matte=perception.matte.coarse(plate)))
         hidden = None if occlusion is None else occlusion[index.clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
+        if find_occlusions and not is_unchanged(part):
+            hidden = find_occlusion(part, head, perception, roto=hidden)
         picture, mask = render_composite(part, head, occlusion=hidden, look=look)
         yield torch.cat([picture, alpha], -1), mask
 

@@ -10,6 +10,8 @@ What is unusual here:
   several faces are seen or the face comes back, so that cuts, crossings and absences do not exchange people.
 - ROIs are sub-pixel, rotated squares around a soft bounding box: the landmarks of a quiet face are quieter than when the ROI
   hangs on the outermost points of the frame before.
+- Where the landmark net gives up because the head is seen from the side, the detector's keypoints still tell its pose, and the mean head's
+  landmarks stand in (`perception/profile.py`).
 - A frame without the face never fails the shot: it gets presence 0 and values interpolated from its neighbours.
 
 An ROI is a row (x, y, u, v): the centre of a square in plate px and the vector along its upper edge, which holds its side and
@@ -33,6 +35,7 @@ from .io.clips import Clip
 from .perception import Detections, Perception
 from .perception.detector import iou
 from .perception.landmarks import LEFT_EYE, RIGHT_EYE
+from .prior.camera import euler_from_rotation
 from .types import FaceTrack
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,12 @@ NEW_VIEW = 0.85  # cosine to all known views of the person below which another v
 VIEWS = 8  # identity vectors kept of the person
 FAR = 0.4  # change of a carried-on ROI, as a part of its side, from which the face is detected anew
 DISAGREE = 0.06  # difference of two readings, as a part of the ROI's side, at which their agreement has fallen to 1 / e
+DIVIDED = 0.5  # agreement below which the landmark net may be at a loss, however sure it is
 AGREED = 0.8  # agreement below which a frame is read again, from where its neighbours say the face is
+PROFILE = 0.6  # detector's score from which a face the landmark net is not sure of is one seen from the side, if its keypoints say so
+PROFILE_YAW = 55.0  # degrees from which a face is seen from the side
+UNLIKE = 2.5  # how much less like a profile the keypoints may be than profiles are on average
+SURROUNDINGS = (1.2, 1.6, 2.2)  # of the ROI, in which a profile is looked for; the keypoints found are averaged
 CERTAINTY = 20  # power of the presence in the quality of a frame: lettering is large and frontal, but not sure
 CUT_LEAST, CUT_MOST = 0.07, 0.25  # mean difference of two frames, 0..1, below which there is no cut and above which there always is
 CUT_RATIO = 3.0  # times the usual difference that makes a cut
@@ -132,6 +140,24 @@ def find_landmarks(plate: Tensor, perception: Perception, roi: Tensor) -> tuple[
     return torch.cat([transform(local[..., :2], invert(matrix)), depth], -1), presence
 
 
+def find_profile(picture: Tensor, perception: Perception, roi: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Landmarks (478, 3) and the detector's score of a face seen from the side around an ROI (4,) of a picture (H, W, 3), if it is one."""
+    size = perception.detector.full.size
+    side = roi.new_tensor(SURROUNDINGS) * roi[2:].norm()
+    matrix = square_matrix(roi[None, :2].expand(len(side), -1), side, torch.zeros_like(side), size)
+    crops = sample_crops(picture[None, ..., :3].expand(len(side), -1, -1, -1), matrix, size, max_taps=2)
+    found = perception.detector.detect(crops.permute(0, 2, 3, 1), PROFILE, small=False)
+    seen = [(transform(one.keypoints[:1], back[None]), one.scores[0]) for one, back in zip(found, invert(matrix), strict=True) if len(one)]
+    seen = [(points, score) for points, score in seen if (points.mean((0, 1)) - roi[:2]).norm() < FAR * roi[2:].norm()]
+    if not seen:
+        return None
+    keypoints, scores = (torch.stack(x).mean(0) for x in zip(*seen, strict=True))
+    rotation, unlike = perception.profile(keypoints)
+    if float(euler_from_rotation(rotation)[0, 0].abs()) < PROFILE_YAW or float(unlike) > UNLIKE:
+        return None
+    return perception.profile.landmarks(keypoints, rotation)[0], scores
+
+
 class FaceTracker:
     """Follows one person through a clip that is fed window by window; arguments as in :func:`track_faces`.
 
@@ -156,6 +182,7 @@ class FaceTracker:
         self.views: list[Tensor] = [reference] if choose == "reference" else []  # identity vectors (D,) of the person
         self.detections = 0  # frames the detector was run on, so far
         self._chosen = False
+        self._beside: set[int] = set()  # frames of the window that show the person from the side
         self._crowd = False  # several faces were seen in this shot
         self._close = False  # .. and two of them side by side in this window
         self._roi: Tensor | None = None  # (4,) where the person was in the last frame, None where it was not seen
@@ -210,7 +237,7 @@ class FaceTracker:
 
     def _follow(self, plate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Landmarks (N, 478, 3), presence and agreement (N,) of frames that belong to one shot."""
-        frames, self._close = len(plate), False
+        frames, self._close, self._beside = len(plate), False, set()
         keys = list(range(0, frames, KEY_STEP if self.clip else 1))
         if keys[-1] != frames - 1:
             keys.append(frames - 1)
@@ -276,6 +303,12 @@ class FaceTracker:
             at = frames[part]
             landmarks[at], presence[at] = points, score
             agreement[at] = torch.exp(-((roi_change(landmarks_roi(points), exact) / DISAGREE) ** 2))
+            for i in ((score < SURE) | (agreement[at] < DIVIDED)).nonzero().flatten().tolist():
+                beside = find_profile(pictures[i], self.perception, roi[part[i]])
+                if beside is not None:
+                    landmarks[at[i]], presence[at[i]] = beside
+                    agreement[at[i]] = 1.0
+                    self._beside.add(int(at[i]))
 
     # --- who is it ------------------------------------------------------------------------------------------------------
 
@@ -367,7 +400,7 @@ class FaceTracker:
 
     def _is_stranger(self, plate: Tensor, landmarks: Tensor, presence: Tensor) -> bool:
         """Whether the face that was carried on has become somebody else's: the last frame is compared with the known views."""
-        if not self.views:
+        if not self.views or len(plate) - 1 in self._beside:
             return False
         view = self.perception.identity.embed(plate[-1:], landmarks[-1:])[0]
         return bool(presence[-1] >= PRESENT) and float((torch.stack(self.views) @ view).max()) < STRANGER
@@ -381,7 +414,7 @@ class FaceTracker:
         doubtful = []
         for i in range(len(plate)) if self.clip else ():
             self._since = self._since + 1 if present[i] else 0
-            if present[i] and (presence[i] < SURE or self._since <= KEY_STEP or self._close):
+            if present[i] and i not in self._beside and (presence[i] < SURE or self._since <= KEY_STEP or self._close):
                 doubtful.append(i)
         chosen = sorted({*wanted, *doubtful})
         if not chosen:

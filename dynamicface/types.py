@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .images import invert
+from .filters import sample
+from .images import invert, transform
 
 if TYPE_CHECKING:
     from .io.clips import Clip
@@ -89,3 +90,20 @@ class FaceCrop:
     def inverse(self) -> Tensor:
         """(F, 2, 3) crop to plate."""
         return invert(self.matrix)
+
+
+@dataclass(frozen=True)
+class FaceMask:
+    """A mask in crops around the face: small, and steady on the face however it moves."""
+
+    crop: FaceCrop
+    values: Tensor  # (F, S, S) 0..1
+
+    def at(self, points: Tensor) -> Tensor:
+        """Values (F, K) at plate positions (F, K, 2) px; 0 outside of the crops."""
+        inside = transform(points, self.crop.matrix.to(points)) * (self.values.shape[-1] / self.crop.size)
+        return sample(self.values[:, None], inside, padding="zeros")[:, 0]
+
+    def frames(self, index: Tensor) -> FaceMask:
+        """The masks of some frames."""
+        return FaceMask(FaceCrop(self.crop.matrix[index], self.crop.size), self.values[index])

@@ -13,6 +13,7 @@ from .guiders import Guider, MixtureOfGuiders
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
 from .model import GenerateFace, LoadDynamicFace
+from .occlusion import FindOcclusions
 from .presets import ExpressionLibrary, ExpressionPreset, SavePreset
 from .prior import ComposePrior, FitPrior, HoldBadFrames, InspectPrior, SmoothPrior
 from .qc import Compare, Gate, QCReport
@@ -34,6 +35,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(ExpressionPreset, SavePreset, ExpressionLibrary),
     *(ExpressionCurves, DriveFromPrior, ImportARKit, ExportARKit),
     *(ExportFace, RenderPasses, Provenance),
+    FindOcclusions,
 )
 
 

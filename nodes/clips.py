@@ -23,6 +23,10 @@ CODECS = ["as filmed", "h264", "hevc", "prores", "ffv1", "vp9", "av1"]
 CONTAINERS = [".mp4", ".mov", ".mkv", ".webm"]
 
 
+def find_occlusions_switch(tooltip: str) -> io.Input:
+    return advanced(io.Boolean.Input("find_occlusions", default=False, optional=True, tooltip=tooltip))
+
+
 class FitClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -38,6 +42,9 @@ class FitClip(io.ComfyNode):
                 io.Int.Input("index", default=0, min=0, max=63, tooltip=INDEX_TOOLTIP),
                 smoothing_slider(),
                 io.Image.Input("reference", optional=True, tooltip=REFERENCE_TOOLTIP),
+                find_occlusions_switch(
+                    "Leave hands, microphones and hair before the face out of the fit. One more pass over the video."
+                ),
             ],
             outputs=[
                 Prior.Output("prior", display_name="prior", tooltip=PRIOR_OUT),
@@ -46,7 +53,7 @@ class FitClip(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, video, choose, index, smoothing, reference=None) -> io.NodeOutput:
+    def execute(cls, video, choose, index, smoothing, reference=None, find_occlusions=False) -> io.NodeOutput:
         networks = perception()
         if choose == "reference":
             if reference is None:
@@ -55,7 +62,7 @@ class FitClip(io.ComfyNode):
                 )
             reference = track_faces(reference, networks).embedding
         clip = Clip(video.get_stream_source(), mm.get_torch_device())
-        choice = {"choose": choose, "index": index, "reference": reference}
+        choice = {"choose": choose, "index": index, "reference": reference, "find_occlusions": find_occlusions}
         track, prior = fit_shot(clip, networks, head_model(), smoothing=smoothing, progress=progress(), **choice)
         return io.NodeOutput(*to_graph_device((prior, track)))
 
@@ -87,6 +94,9 @@ class CompositeClip(io.ComfyNode):
                     optional=True,
                     tooltip="A black and white clip of the same size: white where something is in front of the face, kept as filmed.",
                 ),
+                find_occlusions_switch(
+                    "Find hands, microphones and hair before the face and keep them as filmed, where the roto is empty."
+                ),
             ],
             outputs=[
                 io.Video.Output(
@@ -96,10 +106,11 @@ class CompositeClip(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, prior, skin_tone, container, codec="as filmed", roto=None) -> io.NodeOutput:
+    def execute(cls, prior, skin_tone, container, codec="as filmed", roto=None, find_occlusions=False) -> io.NodeOutput:
         folder, name, counter, *_ = folder_paths.get_save_image_path("DynamicFace_clip", folder_paths.get_temp_directory())
         path = Path(folder, f"{name}_{counter:05}_{container}")
         options = {"look": SwapLook(skin_tone=skin_tone), "codec": None if codec == "as filmed" else codec, "progress": progress()}
         roto = None if roto is None else Clip(roto.get_stream_source(), mm.get_torch_device())
-        composite_shot(to_working_device(prior), perception(), head_model(), path, occlusion=roto, **options)
+        options |= {"occlusion": roto, "find_occlusions": find_occlusions}
+        composite_shot(to_working_device(prior), perception(), head_model(), path, **options)
         return io.NodeOutput(InputImpl.VideoFromFile(str(path)))

@@ -40,6 +40,9 @@ def register(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--occlusion", type=Path, metavar="CLIP", help="a roto, or one picture: white = in front of the face, kept as filmed"
     )
+    parser.add_argument(
+        "--find-occlusions", action="store_true", help="look for hands, microphones, hair in front of the face, and keep them"
+    )
     parser.add_argument("--codec", metavar="NAME", help="h264, hevc, prores, ffv1, vp9, av1 (default: the clip's own where possible)")
     parser.add_argument("--fresh", action="store_true", help="track and fit anew even where an earlier run left its fit beside --out")
 
@@ -57,7 +60,7 @@ def _video(options: argparse.Namespace) -> dict:
     resumed = raw is not None
     if raw is None:
         with desk.timed("track and fit"):
-            choice = {"threshold": options.threshold, **options.face}
+            choice = {"threshold": options.threshold, "find_occlusions": options.find_occlusions, **options.face}
             raw = fit_shot(clip, desk.pipe.perception, desk.pipe.head, smoothing=0.0, progress=_bar("track and fit"), **choice)[1]
         save_prior(raw.filmed.replace(background=None), fit)
         fit.with_suffix(".json").write_text(json.dumps(_key(clip, options)))
@@ -70,7 +73,8 @@ def _video(options: argparse.Namespace) -> dict:
     with desk.timed("composite"):
         more = {"look": SwapLook(skin_tone=options.skin_tone), "codec": options.codec, "progress": _bar("composite")}
         roto = Clip(options.occlusion, options.device) if options.occlusion else None
-        changed = composite_shot(edited, desk.pipe.perception, desk.pipe.head, options.out, occlusion=roto, **more)
+        hide = {"occlusion": roto, "find_occlusions": options.find_occlusions}
+        changed = composite_shot(edited, desk.pipe.perception, desk.pipe.head, options.out, **hide, **more)
     desk.written.append(str(options.out))
     for path in (fit, fit.with_suffix(".json")):
         path.unlink(missing_ok=True)
@@ -93,7 +97,8 @@ def _key(clip: Clip, options: argparse.Namespace) -> dict:
     state = Path(clip.path).stat()
     with Path(clip.path).open("rb") as file:
         head = hashlib.sha256(file.read(1 << 20)).hexdigest()
-    return {"size": state.st_size, "sha256_of_first_mebibyte": head, "face": options.face, "threshold": options.threshold}
+    chosen = {name: getattr(options, name) for name in ("face", "threshold", "find_occlusions")}
+    return {"size": state.st_size, "sha256_of_first_mebibyte": head, **chosen}
 
 
 def _resumed(fit: Path, clip: Clip, options: argparse.Namespace) -> FacePrior | None:

@@ -1,4 +1,4 @@
-"""Perception: where the face is, its 478 landmarks, whose it is, and what is not background."""
+"""Perception: where the face is, its 478 landmarks, whose it is, what is not background, and what hides the face."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from .detector import Detections, FaceDetector
 from .identity import IdentityNet
 from .landmarks import LandmarkNet
 from .matte import MatteNet
+from .occlusion import OcclusionNet
+from .profile import ProfilePose
 
-__all__ = ["Detections", "FaceDetector", "IdentityNet", "LandmarkNet", "MatteNet", "Perception"]
+__all__ = ["Detections", "FaceDetector", "IdentityNet", "LandmarkNet", "MatteNet", "OcclusionNet", "Perception", "ProfilePose"]
 
 
 @dataclass(frozen=True)
 class Perception:
-    """The four networks with their shipped weights."""
+    """The networks with their shipped weights."""
 
     detector: FaceDetector
     landmarks: LandmarkNet
     identity: IdentityNet
     matte: MatteNet
+    occlusion: OcclusionNet
+    profile: ProfilePose
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu") -> Perception:
@@ -39,6 +43,8 @@ class Perception:
             landmarks=load_module(LandmarkNet(), "face_landmarks"),
             identity=load_module(IdentityNet(), "face_identity"),
             matte=load_module(MatteNet(), "person_matte"),
+            occlusion=load_module(OcclusionNet(), "occlusion"),
+            profile=load_module(ProfilePose(), "profile_pose"),
         ).to(device)
 
     def to(self, device: torch.device | str) -> Perception:

@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ImageError
-from ..images import linear_crops
-from ..types import FacePrior, FaceTrack, Filmed, Identity
+from ..filters import pixel_grid
+from ..images import linear_crops, transform
+from ..types import FaceMask, FacePrior, FaceTrack, Filmed, Identity
 from . import texture
 from .camera import euler_from_rotation, image_centre
 from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
 from .geometry import face_crop, pose_head
 from .head import HeadModel
-from .temporal import bridge_frames
+from .temporal import bridge_frames, hold_gaze
 
 if TYPE_CHECKING:
     from ..io.clips import Clip
@@ -50,13 +51,15 @@ def fit_prior(
     focal: Tensor | None = None,
     settings: FitSettings | None = None,
     matte: Tensor | None = None,
+    occlusion: FaceMask | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FacePrior:
     """Fit the head model to a tracked face.
 
     plate: (F, H, W, 3) as tracked, or a clip on disk (`io.clips.Clip`), which is read window by window. shared_identity: the frames
     show one person (a clip, a photo set), who gets one shape and one albedo; otherwise the first frame decides. texture_size: side of
-    the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps new light off the background. progress(done, total) is called.
+    the albedo texture, 0 = none. matte: (F, h, w) of the person, keeps new light off the background. occlusion: what is in front of
+    the face (`occlusion.hidden_face`): landmarks, skin and light there are not believed. progress(done, total) is called.
     Frames without the face hold what lies between their neighbours and have confidence 0. The result's background is the plate itself.
     """
     if plate.shape[0] != len(track) or tuple(plate.shape[1:3]) != tuple(track.image_size):
@@ -65,7 +68,8 @@ def fit_prior(
         raise ImageError(f"The images ({found}) are not the ones that were tracked ({wanted}); connect the same images to both nodes.")
     landmarks = track.landmarks[..., :2]
     focal = default_focal(track) if focal is None else focal.expand(len(track)).to(landmarks)
-    fit = _fit_frames(landmarks, track.presence, head, focal, track.image_size, settings, shared_identity)
+    shown = None if occlusion is None else 1 - occlusion.at(landmarks)
+    fit = _fit_frames(landmarks, track.presence, head, focal, track.image_size, settings, shared_identity, shown)
     prior = FacePrior(
         identity=Identity(fit.shape[0], embedding=track.embedding),
         expression=fit.expression[0],
@@ -74,14 +78,16 @@ def fit_prior(
         translation=fit.translation[0],
         focal=focal,
         illumination=_white_light(fit.expression[0]),
-        offset=landmark_offset(fit, landmarks, head, focal),
-        confidence=_confidence(fit, track),
+        offset=landmark_offset(fit, landmarks, head, focal) * (1.0 if shown is None else shown[..., None]),
+        confidence=_confidence(fit, track) * (1.0 if shown is None else shown[:, :MESH].mean(1)),
         image_size=tuple(track.image_size),
     )
     prior = prior.replace(cuts=track.cuts)
     if texture_size:
-        prior = _with_light_and_albedo(prior, plate, head, texture_size, shared_identity, progress)
+        prior = _with_light_and_albedo(prior, plate, head, texture_size, shared_identity, occlusion, progress)
     prior = bridge_frames(prior, track.presence <= 0)
+    if track.cuts is not None:  # a clip, not a batch of photos
+        prior = hold_gaze(prior)
     if matte is not None and max(matte.shape[-2:]) > _MATTE_SIDE:
         matte = F.interpolate(matte[:, None], scale_factor=_MATTE_SIDE / max(matte.shape[-2:]), mode="area")[:, 0]
     return prior.replace(background=Filmed(plate, prior, matte))
@@ -95,13 +101,23 @@ def _fit_frames(
     image_size: tuple[int, int],
     settings: FitSettings | None,
     shared: bool,
+    shown: Tensor | None,
 ) -> LandmarkFit:
     centre = image_centre(image_size, landmarks)
     frames = len(landmarks)
+    weight = presence[:, None].expand(landmarks.shape[:2]) if shown is None else presence[:, None] * shown
     deciding = _best_frames(landmarks, presence, _IDENTITY_FRAMES) if shared else torch.zeros(1, dtype=torch.long)
-    who = fit_landmarks(landmarks[None, deciding], head, focal[None, deciding], centre, weight=presence[None, deciding], settings=settings)
+    who = fit_landmarks(landmarks[None, deciding], head, focal[None, deciding], centre, weight=weight[None, deciding], settings=settings)
     parts = [
-        fit_landmarks(landmarks[None, s], head, focal[None, s], centre, shape=who.shape, settings=settings or _EXPRESSIVE)
+        fit_landmarks(
+            landmarks[None, s],
+            head,
+            focal[None, s],
+            centre,
+            weight=None if shown is None else shown[None, s],
+            shape=who.shape,
+            settings=settings or _EXPRESSIVE,
+        )
         for s in torch.arange(frames).split(_CHUNK)
     ]
     joined = {
@@ -152,18 +168,24 @@ def _white_light(like: Tensor) -> Tensor:
 
 
 def _with_light_and_albedo(
-    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, shared: bool, progress: Callable[[int, int], None] | None
+    prior: FacePrior,
+    plate: Tensor | Clip,
+    head: HeadModel,
+    size: int,
+    shared: bool,
+    occlusion: FaceMask | None,
+    progress: Callable[[int, int], None] | None,
 ) -> FacePrior:
     frames = len(prior)
     order = prior.confidence.argsort(descending=True) if shared else torch.arange(frames)
     chosen = order[: _TEXTURE_FRAMES if shared else 1].sort().values
-    radiance, weight, normal = _textures(prior, plate, head, size, chosen)
+    radiance, weight, normal = _textures(prior, plate, head, size, chosen, occlusion)
     weight = weight * texture.skin_likelihood(radiance, weight, head)
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights = []
     for index in torch.arange(frames).split(_WINDOW):
-        radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index)
+        radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index, occlusion)
         lights.append(texture.light_under(radiance, weight, normal, albedo, head))
         if progress is not None:
             progress(int(index[-1]) + 1, frames)
@@ -171,12 +193,18 @@ def _with_light_and_albedo(
     return prior.replace(identity=identity, illumination=torch.cat(lights))
 
 
-def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _textures(
+    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor, occlusion: FaceMask | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Linear radiance, weight and vertex normals of some frames."""
     part = select_frames(prior, index)
     crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
     posed = pose_head(part, head, crop)
-    radiance, weight = texture.extract(linear_crops(plate[index], crop.matrix, crop.size), posed, size)
+    shown = None
+    if occlusion is not None:
+        grid = transform(pixel_grid(crop.size, crop.size, crop.matrix).view(1, -1, 2), crop.inverse)
+        shown = 1 - occlusion.frames(index).at(grid).view(len(index), crop.size, crop.size)
+    radiance, weight = texture.extract(linear_crops(plate[index], crop.matrix, crop.size), posed, size, shown)
     return radiance, weight, posed.normal
 
 

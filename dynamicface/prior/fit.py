@@ -48,7 +48,7 @@ class LandmarkFit:
     translation: Tensor  # (G, N, 3)
     gaze: Tensor  # (G, N, 2, 2)
     projected: Tensor  # (G, N, 478, 2) px
-    error: Tensor  # (G, N) mean distance over the 468 mesh points / outer-eye distance
+    error: Tensor  # (G, N) mean distance over the 468 mesh points / outer-eye distance, which a turn does not shorten
 
 
 def landmark_bases(head: HeadModel) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,7 +140,7 @@ def fit_landmarks(
     projected = _screen(camera, focal) + centre
     gaze = _gaze(head, identity, rotation, translation, landmarks - centre, focal)
     distance = (projected - landmarks)[:, :, :MESH].norm(dim=-1).mean(-1)
-    eyes = (landmarks[:, :, OUTER_EYES[0]] - landmarks[:, :, OUTER_EYES[1]]).norm(dim=-1)
+    eyes = (camera[:, :, OUTER_EYES[0]] - camera[:, :, OUTER_EYES[1]]).norm(dim=-1) * focal / -translation[..., 2]
     return LandmarkFit(identity, expression, rotation, translation, gaze, projected, distance / eyes)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.linalg import solveh_banded
 from torch import Tensor
 
@@ -68,6 +69,8 @@ _GROUPS = (
     _Group("gaze", None, math.radians(0.15)),
     _Group("illumination", None, 2e-3, calm=2.0),
 )
+_SHUT = 0.45  # blink from which the iris is not seen
+_BLINK_FRAMES = 14  # longest closure that counts as a blink, with a frame on either side
 _FACTORS = ("expression", "gaze", "rotation", "translation", "illumination", "offset")
 
 
@@ -95,6 +98,26 @@ def bridge_frames(prior: FacePrior, bad: Tensor) -> FacePrior:
         return prior
     left, right, t = _neighbours(prior, good)
     return _with_filmed(prior, lambda one: {name: _between(getattr(one, name), left, right, t, name == "rotation") for name in _FACTORS})
+
+
+def hold_gaze(prior: FacePrior) -> FacePrior:
+    """The prior with the gaze of each eye held on its way while the lids are closed over it: then the iris is guessed, and dips.
+
+    Longer closures stay as they are: who looks down lowers the lids too.
+    """
+    gaze = prior.gaze.clone()
+    for eye, name in enumerate(("eyeBlinkLeft", "eyeBlinkRight")):
+        shut = prior.expression[:, ARKIT_NAMES.index(name)] > _SHUT
+        shut = _short_runs(prior, _widened(shut), _BLINK_FRAMES)
+        open_frames = (~shut).nonzero().flatten()
+        if len(open_frames) not in (0, len(shut)):
+            gaze[:, eye] = _between(prior.gaze[:, eye], *_neighbours(prior, open_frames), False)
+    return prior.replace(gaze=gaze)
+
+
+def _widened(marked: Tensor) -> Tensor:
+    """(F,) bool: also the frames before and after."""
+    return F.max_pool1d(marked[None, None].float(), 3, 1, 1)[0, 0] > 0
 
 
 def hold_bad_frames(prior: FacePrior, threshold: float = 0.3, longest: int = 24) -> FacePrior:

@@ -12,7 +12,7 @@ from dynamicface.conventions import ARKIT_NAMES
 from dynamicface.edit import edit_expression
 from dynamicface.prior.camera import euler_from_rotation, rotation_from_euler, rotation_from_vector, slerp, vector_from_rotation
 from dynamicface.prior.estimate import select_frames
-from dynamicface.prior.temporal import bridge_frames, fade_bad_frames, hold_bad_frames, shot_numbers, smooth_prior
+from dynamicface.prior.temporal import bridge_frames, fade_bad_frames, hold_bad_frames, hold_gaze, shot_numbers, smooth_prior
 from dynamicface.types import FacePrior, Filmed, Identity
 
 FRAMES = 120
@@ -226,3 +226,17 @@ def test_the_change_fades_around_bad_frames():
     around = faded[26:30]
     assert (around.diff() < 0).all() and 0 < around[-1] < around[0] < prior.confidence[0]
     assert fade_bad_frames(still(), 0.3).confidence.min() > 0.9
+
+
+def test_the_gaze_is_held_while_the_lids_are_closed():
+    """The dip in a blink goes, the other eye and a long look down stay."""
+    prior = still()
+    expression, gaze = prior.expression.clone(), prior.gaze.clone()
+    expression[30:36, BLINK] = 0.9
+    gaze[30:36, 0, 1] = -0.4
+    expression[70:100, BLINK] = 0.6
+    gaze[70:100, :, 1] = -0.3
+    found = hold_gaze(prior.replace(expression=expression, gaze=gaze)).gaze
+    assert found[28:38, 0].abs().max() == 0
+    assert torch.equal(found[:, 1], gaze[:, 1])
+    assert torch.equal(found[70:100], gaze[70:100])

@@ -1,4 +1,4 @@
-"""The head's row in the registry of weights."""
+"""The rows of files of our own making in the registry of weights."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def register(path: Path, how: str) -> None:
         "converted": how,
         "note": "Landmark positions, teeth, eyes and textures are our own.",
     }
+    _put(path, row)
+
+
+def register_own(path: Path, id: str, how: str, note: str) -> None:
+    """Write or renew the row of weights that a script here made from nothing but our own data."""
+    content = path.read_bytes()
+    row = {
+        "id": id,
+        "file": path.name,
+        "source": how.split(",")[0],
+        "source_file": "",
+        "licence": "Apache-2.0",
+        "commercial": True,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size": len(content),
+        "converted": how,
+        "note": note,
+    }
+    _put(path, row)
+
+
+def _put(path: Path, row: dict) -> None:
     registry = path.with_name("registry.json")
     rows = json.loads(registry.read_text(encoding="utf-8")) if registry.exists() else []
-    registry.write_text(json.dumps([*(r for r in rows if r["id"] != "head"), row], indent=2) + "\n", encoding="utf-8")
+    registry.write_text(json.dumps([*(r for r in rows if r["id"] != row["id"]), row], indent=2) + "\n", encoding="utf-8")

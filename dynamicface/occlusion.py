@@ -1,0 +1,207 @@
+"""Hands, microphones, hair, glasses: what is in front of the face, found in the plate itself.
+
+The fitted head is lit: the mean face's colours under the light that explains most of the plate's skin (robustly, so that what covers the
+face has no say). Where plate and lit face disagree may be an occluder, or make-up, a moustache, a shadow; a small network
+(`perception/occlusion.py`) has learnt to tell these apart from the disagreement, its shape and its place on the face. What it finds is
+brought to the plate's own edges by a guided filter (He, Sun, Tang 2010), and steadied in time over a shot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import check_occlusion, plate_of
+from .conventions import PARTS
+from .filters import blur, dilate, pixel_grid, sample, unit
+from .images import linear_crops, sample_crops, transform
+from .perception import Perception
+from .prior import light, texture
+from .prior.estimate import select_frames
+from .prior.geometry import face_crop, pose_head
+from .prior.head import HeadModel
+from .prior.temporal import shot_numbers
+from .types import FaceCrop, FaceMask, FacePrior
+
+if TYPE_CHECKING:
+    from .io.clips import Clip
+
+SIDE, ZOOM = 128, 1.7
+_TINT = 256  # side of the texture that tells what the mean face is darker or redder in
+_DARK = 0.01  # added to radiances before their logarithm
+_RANGE = 2.5  # natural logs; beyond, more disagreement tells nothing more
+_EVERY = 3  # px of the crop between samples that decide the light
+_RIDGE = 0.03  # stiffer than the light of the prior, so that a bright occluder does not bend it
+_METRES = 0.1  # unit of positions on the head
+_INNER = tuple(PARTS.index(p) for p in ("lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue"))
+AROUND = 4  # px of the crop around the head that are still judged
+_WINDOW = 8  # frames judged at once
+_STEEPNESS = 8.0  # of the sensitivity dial, in logits
+_CHANGED = 0.15  # natural log: change of a pixel of the crop from which two frames do not speak for each other
+_FINE = 2  # resolution of the guided filter over the net's
+_RADIUS = 3  # px of the guided filter
+_FLAT = 2e-3  # variance of the plate below which it has no edges worth following
+_LOW, _HIGH = 0.2, 0.65  # of the filtered mask: rather a little too wide than a rim of the occluder that moves
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the fit says of each pixel of F crops."""
+
+    position: Tensor  # (F, 3, S, S) place on the mean head, in units of _METRES
+    normal: Tensor  # (F, 3, S, S) camera space
+    tint: Tensor  # (F, 3, S, S) colour of the mean face over its mean skin
+    facing: Tensor  # (F, 1, S, S) cosine to the camera
+    face: Tensor  # (F, 1, S, S) weight of the face itself, eyes and mouth included
+    head: Tensor  # (F, 1, S, S) 1 on the head
+
+
+def geometry(prior: FacePrior, model: HeadModel, crop: FaceCrop) -> Geometry:
+    """The filmed head in its crops."""
+    posed = pose_head(prior, model, crop)
+    fixed = torch.cat([model.template / _METRES, model.uv, model.face_region[:, None]], -1)
+    moving = torch.cat([posed.normal, posed.facing[..., None]], -1)
+    raster = posed.raster
+    values = torch.cat([raster.gather(fixed), raster.gather(moving)], -1)
+    values[:, 6:9] = unit(values[:, 6:9])
+    position, uv, region, normal, facing = raster.scatter(values).permute(0, 3, 1, 2).split((3, 2, 1, 3, 1), 1)
+    tints = texture.relative_albedo(model, _TINT)
+    tint = sample(tints.expand(len(prior), -1, -1, -1), uv.permute(0, 2, 3, 1) * _TINT)
+    inner = torch.isin(posed.part, torch.tensor(_INNER, device=posed.part.device))[:, None].to(region)
+    return Geometry(position, normal, tint, facing, torch.maximum(region, inner), raster.mask[:, None].to(region))
+
+
+def evidence(picture: Tensor, shown: Geometry) -> Tensor:
+    """(F, 14, S, S) how the plate's crops (F, 3, S, S), linear, disagree with the lit mean face, and where on the face."""
+    lit = _lit(picture, shown)
+    disagreement = ((picture.clamp_min(0) + _DARK) / (lit + _DARK)).log().clamp(-_RANGE, _RANGE) * shown.head
+    logs = (lit + _DARK).log()
+    level = (logs * shown.face).sum((1, 2, 3), keepdim=True) / (3 * shown.face.sum((1, 2, 3), keepdim=True)).clamp_min(1e-6)
+    return torch.cat([disagreement, (logs - level) * shown.head, shown.position, shown.normal, shown.facing, shown.face], 1)
+
+
+def _lit(picture: Tensor, shown: Geometry) -> Tensor:
+    """(F, 3, S, S) the mean face under the light that explains most of the picture."""
+    weight = shown.face * (shown.facing - 0.15).clamp(0, 0.5)
+    some = (x[..., ::_EVERY, ::_EVERY].flatten(2).mT for x in (picture, shown.tint, shown.normal, weight))
+    radiance, albedo, normal, trust = some
+    illumination = light.estimate(radiance, albedo, normal, trust[..., 0], ridge=_RIDGE)
+    return shown.tint * light.shade(shown.normal.permute(0, 2, 3, 1), illumination).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def find_occlusion(
+    prior: FacePrior,
+    head: HeadModel,
+    perception: Perception,
+    *,
+    sensitivity: float = 0.5,
+    roto: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """What is in front of the face, (F, H, W) in the plate of a fitted prior, 0..1; frames of a shot steady each other.
+
+    sensitivity 0..1: higher finds more and raises more false alarms. roto (F, H, W): masks drawn by hand; a frame in which anything is
+    drawn is taken from there. progress(done, total).
+    """
+    plate = plate_of(prior)
+    check_occlusion(roto, plate)
+    found = hidden_face(prior, plate, head, perception, sensitivity=sensitivity, progress=progress)
+    mask = plate.new_zeros(plate.shape[:3])
+    for index in torch.arange(len(prior)).split(_WINDOW):
+        mask[index] = bring_to_plate(found.frames(index), plate[index])
+    if roto is None:
+        return mask
+    drawn = (roto > 0).flatten(1).any(1)
+    return torch.where(drawn[:, None, None], roto.to(mask), mask)
+
+
+@torch.inference_mode()
+def hidden_face(
+    prior: FacePrior,
+    plate: Tensor | Clip,
+    head: HeadModel,
+    perception: Perception,
+    *,
+    sensitivity: float = 0.5,
+    progress: Callable[[int, int], None] | None = None,
+) -> FaceMask:
+    """The same in crops around the face, (F, SIDE, SIDE), as the net sees it: small, whatever the plate; it may be a clip on disk."""
+    filmed = prior.filmed.replace(background=None)
+    crop, bias = face_crop(filmed, SIDE, ZOOM), _STEEPNESS * (sensitivity - 0.5)
+    parts = []
+    for index in torch.arange(len(filmed)).split(_WINDOW):
+        part = select_frames(filmed, index)
+        shown = geometry(part, head, FaceCrop(crop.matrix[index], SIDE))
+        picture = linear_crops(plate[index], crop.matrix[index], SIDE)
+        logits = perception.occlusion(evidence(picture, shown)) + bias
+        parts.append(_steadied(logits, picture, shot_numbers(part)).sigmoid()[:, 0] * _around(shown)[:, 0])
+        if progress is not None:
+            progress(int(index[-1]) + 1, len(filmed))
+    return FaceMask(crop, torch.cat(parts))
+
+
+def mask_of_face(mask: Tensor, prior: FacePrior) -> FaceMask:
+    """A mask of the plate (F, H, W), drawn by hand or found, in crops around a fitted face."""
+    crop = face_crop(prior.filmed, _FINE * SIDE, ZOOM)
+    parts = [sample_crops(mask[i][..., None], crop.matrix[i], crop.size)[:, 0] for i in torch.arange(len(mask)).split(_WINDOW)]
+    return FaceMask(crop, torch.cat(parts))
+
+
+def bring_to_plate(mask: FaceMask, plate: Tensor) -> Tensor:
+    """A mask of crops as (F, H, W) in the plate (F, H, W, C), its edges moved to the plate's by a guided filter."""
+    frames, height, width = plate.shape[:3]
+    size = _FINE * SIDE
+    fine = FaceCrop(mask.crop.matrix * (size / mask.crop.size), size)
+    guide = _grey(sample_crops(plate[..., :3], fine.matrix, size))
+    chance = F.interpolate(mask.values[:, None], (size, size), mode="bilinear", align_corners=False)
+    slope, level = _guided(guide, chance)
+    out = plate.new_zeros(frames, height, width)
+    inverse = fine.inverse
+    for f in range(frames):
+        corner = transform(inverse.new_tensor([[[0, 0], [size, size]]]), inverse[f : f + 1])[0]
+        (left, top), (right, bottom) = corner[0].floor().long().tolist(), corner[1].ceil().long().tolist()
+        left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        if left >= right or top >= bottom or mask.values[f].amax() < _LOW:
+            continue
+        grid = pixel_grid(bottom - top, right - left, plate) + plate.new_tensor([left, top])
+        at = transform(grid.view(1, -1, 2), fine.matrix[f : f + 1]).view(1, *grid.shape)
+        a, b = sample(torch.cat([slope, level], 1)[f : f + 1], at, padding="zeros")[0]
+        window = plate[f : f + 1, top:bottom, left:right, :3].permute(0, 3, 1, 2)
+        filtered = a * _grey(window)[0, 0] + b
+        out[f, top:bottom, left:right] = ((filtered - _LOW) / (_HIGH - _LOW)).clamp(0, 1)
+    return out
+
+
+def _around(shown: Geometry) -> Tensor:
+    """(F, 1, S, S) 1 on the head and a little around it, fading outwards."""
+    return blur(dilate(shown.head, AROUND), 1, 2)
+
+
+def _steadied(logits: Tensor, picture: Tensor, shot: Tensor) -> Tensor:
+    """Logits (F, 1, S, S) of consecutive frames, averaged with their neighbours' where the face's crop (F, 3, S, S) has not changed."""
+    logs = (picture.clamp_min(0) + _DARK).log()
+    same = torch.exp(-((blur(logs.diff(dim=0).abs().mean(1, keepdim=True), 1, 1) / _CHANGED) ** 2))
+    same = same * (shot[1:] == shot[:-1]).view(-1, 1, 1, 1)
+    before, after = F.pad(same, (0, 0, 0, 0, 0, 0, 1, 0)), F.pad(same, (0, 0, 0, 0, 0, 0, 0, 1))
+    earlier, later = logits.roll(1, 0), logits.roll(-1, 0)
+    return (logits + before * earlier + after * later) / (1 + before + after)
+
+
+def _guided(guide: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and level (F, 1, S, S) so that slope * guide + level follows `values` with the guide's edges."""
+    mean_guide, mean = blur(guide, _RADIUS, 1), blur(values, _RADIUS, 1)
+    variance = blur(guide * guide, _RADIUS, 1) - mean_guide.square()
+    slope = (blur(guide * values, _RADIUS, 1) - mean_guide * mean) / (variance.clamp_min(0) + _FLAT)
+    level = mean - slope * mean_guide
+    return blur(slope, _RADIUS, 1), blur(level, _RADIUS, 1)
+
+
+def _grey(images: Tensor) -> Tensor:
+    """(F, 1, H, W) of display-referred pictures (F, 3, H, W), in 0..1."""
+    return images.clamp(0, 1).mean(1, keepdim=True)
