@@ -41,7 +41,10 @@ _METRES = 0.1  # unit of positions on the head
 _INNER = tuple(PARTS.index(p) for p in ("lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue"))
 AROUND = 4  # px of the crop around the head that are still judged
 _WINDOW = 8  # frames judged at once
-_STEEPNESS = 8.0  # of the sensitivity dial, in logits
+_CORE, _LIKELY = -0.5, -1.5  # logits: the cores of objects, and what belongs to one that it hangs together with
+_FAR_OFF = 20.0  # logits: nothing hangs together by way of what is beside the face
+_GROWTH = 24  # px of the crop between a core and the end of its object
+_STEEPNESS = 4.0  # of the sensitivity dial, in logits
 _CHANGED = 0.15  # natural log: change of a pixel of the crop from which two frames do not speak for each other
 _FINE = 2  # resolution of the guided filter over the net's
 _RADIUS = 3  # px of the guided filter
@@ -139,8 +142,9 @@ def hidden_face(
         part = select_frames(filmed, index)
         shown = geometry(part, head, FaceCrop(crop.matrix[index], SIDE))
         picture = linear_crops(plate[index], crop.matrix[index], SIDE)
-        logits = perception.occlusion(evidence(picture, shown)) + bias
-        parts.append(_steadied(logits, picture, shot_numbers(part)).sigmoid()[:, 0] * _around(shown)[:, 0])
+        logits = _steadied(perception.occlusion(evidence(picture, shown)), picture, shot_numbers(part)) + bias
+        around = _around(shown)
+        parts.append((_regions(logits - _FAR_OFF * (1 - around)) * around)[:, 0])
         if progress is not None:
             progress(int(index[-1]) + 1, len(filmed))
     return FaceMask(crop, torch.cat(parts))
@@ -179,8 +183,21 @@ def bring_to_plate(mask: FaceMask, plate: Tensor) -> Tensor:
 
 
 def _around(shown: Geometry) -> Tensor:
-    """(F, 1, S, S) 1 on the head and a little around it, fading outwards."""
-    return blur(dilate(shown.head, AROUND), 1, 2)
+    """(F, 1, S, S) 1 on the face and a little around it, fading outwards: hair beyond the hair line hides nothing."""
+    return blur(dilate((shown.face > 0.1).to(shown.face), AROUND // 2), 1, 2)
+
+
+def _regions(logits: Tensor) -> Tensor:
+    """(F, 1, S, S) 0..1: what the net finds likely enough, wherever it hangs together with something it finds likelier.
+
+    An object is seldom equally clear all over: a dark finger is sure at its edge only. A bare face has doubtful places, but hardly a core.
+    """
+    radius = 1
+    core = dilate(-dilate(-(logits > _CORE).to(logits), radius), radius)
+    likely = (logits > _LIKELY).to(logits)
+    for _ in range(_GROWTH):
+        core = dilate(core, 1) * likely
+    return blur(core, 1, 1)
 
 
 def _steadied(logits: Tensor, picture: Tensor, shot: Tensor) -> Tensor:

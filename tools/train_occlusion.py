@@ -42,7 +42,7 @@ from dynamicface.training.occluders import Scene, occlude  # noqa: E402
 log = logging.getLogger("train_occlusion")
 
 BATCH, RATE, DECAY, AVERAGE = 8, 2e-3, 1e-3, 0.99
-HIDDEN = 2.5  # weight of hidden pixels: they are few
+HIDDEN = 1.5  # weight of hidden pixels: they are few
 OUTSIDE = 0.3  # weight of the head outside of the face
 SURE = 0.7  # probability from which an unmarked pixel of a portrait is left out ..
 WARM = 0.3  # .. after this share of the training
@@ -149,7 +149,7 @@ def train(rows: Tensor, minutes: float, out: Path, seed: int, start: Path | None
             for mean, value in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
                 mean.lerp_(value, 1 - keep) if mean.is_floating_point() else mean.copy_(value)
         recent = [*recent[-49:], loss.item()]
-        if step % 100 == 0:
+        if step % 50 == 0:
             log.info("step %d, %.0f %%, loss %.4f", step, 100 * done, sum(recent) / len(recent))
             write(average, out)
     write(average, out)

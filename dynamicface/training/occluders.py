@@ -94,7 +94,7 @@ class _Artist:
 
     def add(self) -> None:
         shapes = (self.patch, self.hand, self.stick, self.strands, self.lock, self.glasses, self.cloth)
-        colour, alpha = shapes[self.pick((0.26, 0.24, 0.14, 0.1, 0.1, 0.06, 0.1))]()
+        colour, alpha = shapes[self.pick((0.28, 0.26, 0.14, 0.1, 0.1, 0.09, 0.03))]()
         if self.uniform() < 0.4:
             radius = self.pick((0, 0.6, 0.3, 0.1))
             alpha = blur(alpha[None, None], radius, 2)[0, 0]
