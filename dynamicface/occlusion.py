@@ -31,7 +31,7 @@ from .types import FaceCrop, FaceMask, FacePrior
 if TYPE_CHECKING:
     from .io.clips import Clip
 
-SIDE, ZOOM = 128, 1.7
+SIDE, ZOOM = 128, 1.45
 _TINT = 256  # side of the texture that tells what the mean face is darker or redder in
 _DARK = 0.01  # added to radiances before their logarithm
 _RANGE = 2.5  # natural logs; beyond, more disagreement tells nothing more
@@ -152,7 +152,7 @@ def hidden_face(
 
 def mask_of_face(mask: Tensor, prior: FacePrior) -> FaceMask:
     """A mask of the plate (F, H, W), drawn by hand or found, in crops around a fitted face."""
-    crop = face_crop(prior.filmed, _FINE * SIDE, ZOOM)
+    crop = face_crop(prior.filmed, _FINE * SIDE)
     parts = [sample_crops(mask[i][..., None], crop.matrix[i], crop.size)[:, 0] for i in torch.arange(len(mask)).split(_WINDOW)]
     return FaceMask(crop, torch.cat(parts))
 

@@ -42,9 +42,7 @@ class FitClip(io.ComfyNode):
                 io.Int.Input("index", default=0, min=0, max=63, tooltip=INDEX_TOOLTIP),
                 smoothing_slider(),
                 io.Image.Input("reference", optional=True, tooltip=REFERENCE_TOOLTIP),
-                find_occlusions_switch(
-                    "Leave hands, microphones and hair before the face out of the fit. One more pass over the video."
-                ),
+                find_occlusions_switch("Leave hands, microphones and hair before the face out of the fit. One more pass over the video."),
             ],
             outputs=[
                 Prior.Output("prior", display_name="prior", tooltip=PRIOR_OUT),

@@ -96,9 +96,8 @@ def test_landmarks_that_are_hidden_do_not_count(pipeline, portrait, track, fitte
     drawn = (pixel_grid(512, 512, portrait)[..., 1] > lowest - 1)[None].float()
     moved = []
     for mask in (mask_of_face(drawn, fitted), None):
-        fits = [
-            fit_prior(portrait, one, pipeline.head, texture_size=0, occlusion=mask) for one in (track, replace(track, landmarks=landmarks))
-        ]
+        options = {"texture_size": 0, "focal": fitted.focal, "occlusion": mask}
+        fits = [fit_prior(portrait, one, pipeline.head, **options) for one in (track, replace(track, landmarks=landmarks))]
         moved.append(float((fits[0].expression - fits[1].expression).norm()))
     assert moved[0] < 0.5 * moved[1]
 
