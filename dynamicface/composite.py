@@ -99,8 +99,9 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     colour, alpha = revealed(surface, prior.identity, shading, picture)
     if foreign:
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
-        colour = torch.lerp(colour, skin, skin_alpha)
-        alpha = 1 - (1 - alpha) * (1 - skin_alpha)
+        under = alpha * (1 - skin_alpha)
+        alpha = skin_alpha + under
+        colour = torch.lerp(skin, colour, under / alpha.clamp_min(1e-6))
     limit = F.interpolate((reach * 20).clamp(0, 1), gain.shape[-2:], mode="bilinear", align_corners=False)
     return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * limit)
 

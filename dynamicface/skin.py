@@ -37,7 +37,7 @@ class SwapLook:
 
     skin_tone: float = 0.0  # 0 = the plate's tone, so that neck and ears match; 1 = the source's own
     detail: float = 1.0  # strength of the source's pores and wrinkles
-    feather: float = 0.012  # metres
+    feather: float = 0.008  # metres
 
 
 def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,19 +88,20 @@ def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: T
     theirs, ours = _broad(small, plain, head), _broad(radiance, weight * plain, head)
     region = texture.head_region(head, _GROUND)[None]
     tone_source = (theirs * region).sum((-2, -1), keepdim=True) / region.sum()
-    ground = ours - _EVENNESS * (theirs - tone_source)
+    uneven = F.interpolate(_EVENNESS * (theirs - tone_source), identity.albedo.shape[-2:], mode="bilinear", align_corners=False)
 
     tones = [_skin_tone(x, head) for x in (own, identity)]
     kept = look.skin_tone * (tones[1] / tones[0]).log()
     lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(0.4, 2.5)
-    logs = identity.albedo[None].clamp_min(2e-3).log() - tone_source
+    logs = identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
     detail = (logs - smooth) * look.detail * lift[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift)
-    colour = (_read(detail, surface) + _read(ground + kept[:, :, None, None], surface)).exp()
+    colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
-    soft = _feather(surface.picture(surface.region), look.feather * surface.after.size / CROP_METRES)
-    seen = _where_seen(identity, head).expand(len(bare), -1, -1, -1)
-    limits = _read(torch.cat([seen, bare], 1), surface).amin(1, keepdim=True)
+    face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
+    soft = _feather(surface.picture(face), look.feather * surface.after.size / CROP_METRES)
+    limits = _read(torch.minimum(bare, _where_known(identity, head)), surface)
+    limits = torch.lerp(limits, torch.ones_like(limits), _read(texture.below_brows(head, _GROUND)[0], surface))
     skin = surface.picture(torch.isin(surface.part, torch.tensor(_FACE, device=colour.device)).to(colour.dtype))
     return colour, soft * limits * skin
 
@@ -137,7 +138,7 @@ def _carry_contrast(logs: Tensor, lift: Tensor) -> Tensor:
     """
     level = logs.mean(1, keepdim=True)
     dark, bright, chroma = (lift[:, None, None, None] ** -power for power in (0.2, 0.6, 0.4))
-    shaped = torch.where(level > 0, level * bright.clamp(max=1.5), level * dark.clamp(max=1.25))
+    shaped = torch.where(level > 0, level * bright.clamp(max=1.0), level * dark.clamp(max=1.25))
     return shaped + (logs - level) * chroma.clamp(max=1.0)
 
 
@@ -149,6 +150,14 @@ def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
     small = F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
     seen = torch.maximum((torch.maximum(small, small.flip(-1)) / 0.3).clamp(0, 1), inner)
     return ((blur(seen, 2, 2) - 0.5) / 0.5).clamp(0, 1)
+
+
+def _where_known(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face or close by, so that its albedo there is its own."""
+    if identity.albedo_weight is None:
+        return torch.ones_like(texture.inner_face(head, _GROUND))
+    small = F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
+    return (2 * blur((torch.maximum(small, small.flip(-1)) / 0.3).clamp(0, 1), 2, 2)).clamp(0, 1)
 
 
 def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_share: float = 1 / 16) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from ..conventions import PARTS
 from ..filters import dilate, fill_holes, masked_blur, sample
 from ..landmark_sets import BROWS
 from . import light
+from .atlas import face_region
 from .geometry import PosedHead
 from .head import HeadModel
 from .raster import rasterise
@@ -110,12 +111,21 @@ def inner_face(head: HeadModel, size: int) -> Tensor:
     """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from the brows to the chin."""
     region = head_region(head, size)[None]
     middle = ((masked_blur(region, torch.ones_like(region), size // 20) - 0.75) / 0.2).clamp(0, 1)
-    table = atlas(head, size)
-    position = table.scatter(table.gather(head.template[None]))  # (1, 3, U, U)
     brows = head.landmarks(head.template)[[*BROWS[0], *BROWS[1]]]
-    near = torch.cdist(position[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
-    below = ((0.022 - position[:, 1:2]) / 6e-3).clamp(0, 1)
-    return torch.maximum(middle * below, ((9e-3 - near) / 3e-3).clamp(0, 1))
+    near = torch.cdist(_positions(head, size)[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
+    return torch.maximum(middle * below_brows(head, size), ((9e-3 - near) / 3e-3).clamp(0, 1))
+
+
+@lru_cache(maxsize=8)
+def below_brows(head: HeadModel, size: int) -> Tensor:
+    """(1, 1, U, U) 1 below the brows, where beards grow, 0 where fringes and hats begin."""
+    return ((0.022 - _positions(head, size)[:, 1:2]) / 6e-3).clamp(0, 1)
+
+
+def _positions(head: HeadModel, size: int) -> Tensor:
+    """(1, 3, U, U) of the mean head's surface, metres."""
+    table = atlas(head, size)
+    return table.scatter(table.gather(head.template[None]))
 
 
 def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
@@ -228,6 +238,15 @@ def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
     seen = -dilate(-weight[None], size // 100)  # the rim of what shows is lid and lash
     eye_weight = (masked_blur(seen, torch.ones_like(seen), 1) * eye_texel.view(1, 1, size, size) / 0.3).clamp(0, 1)
     return (whole * (1 - eye_weight) + albedo[None] * eye_weight)[0].clamp(0, 1.2)
+
+
+@lru_cache(maxsize=4)
+def whole_face(head: HeadModel) -> Tensor:
+    """(V,) soft weight of the face's skin as far as the jaw; `head.face_region` keeps a softer distance to the ears, well into the cheeks."""
+    skin = torch.zeros(len(head.template), dtype=torch.bool, device=head.template.device)
+    for part, member in (("skin", True), ("lips", True), ("ears", False)):
+        skin[head.faces[head.part == PARTS.index(part)].unique()] = member
+    return face_region(head.template, head.landmarks(head.template), skin.to(head.template.dtype))
 
 
 @lru_cache(maxsize=8)
