@@ -26,6 +26,8 @@ _UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lie
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _GROUND_BLUR = 1 / 10  # of the texture: above it the light is the plate's, below it the detail is the source's
 _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is taken out
+_LIFT = 8.0  # most that one skin may be brighter than the other
+_COLOURFUL = 0.35  # natural log: how far the colour of a person's skin differs from place to place
 _FEATURE = 6e-3  # metres around brows, eyes, nose and lips that tell nothing of the light
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
@@ -92,10 +94,10 @@ def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: T
 
     tones = [_skin_tone(x, head) for x in (own, identity)]
     kept = look.skin_tone * (tones[1] / tones[0]).log()
-    lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(0.4, 2.5)
-    logs = identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven
+    lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(1 / _LIFT, _LIFT)
+    logs = _own_colours(identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven, head)
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
-    detail = (logs - smooth) * look.detail * lift[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift)
+    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, F.interpolate(plain, smooth.shape[-2:], mode="bilinear", align_corners=False))
     colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
     face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
@@ -131,15 +133,26 @@ def _skin_tone(identity: Identity, head: HeadModel) -> Tensor:
     return _face_mean(small / texture.relative_albedo(head, _GROUND).clamp_min(0.2), head).clamp_min(1e-3)
 
 
-def _carry_contrast(logs: Tensor, lift: Tensor) -> Tensor:
+def _own_colours(logs: Tensor, head: HeadModel) -> Tensor:
+    """Log albedo (F, 3, U, U) relative to its tone, with colours no skin has held back: a coloured lamp is left in them."""
+    usual = texture.relative_albedo(head, logs.shape[-1]).clamp_min(0.05).log()
+    odd = logs - usual
+    odd = odd - odd.mean(1, keepdim=True)
+    strange = (odd.square().sum(1, keepdim=True) / _COLOURFUL**2 + 1).rsqrt()
+    return logs - odd * (1 - strange)
+
+
+def _carry_contrast(logs: Tensor, lift: Tensor, plain: Tensor) -> Tensor:
     """Log contrast (F, 3, U, U) of a skin, relative to its own tone, for a skin `lift` (F,) times as bright.
 
-    Highlights stand out more, and colours are more saturated, on dark skin than on light skin; carried over unchanged they would glow.
+    Highlights stand out more, and shading is deeper, on dark skin than on light skin; carried over unchanged they would glow and look
+    like dirt. plain (1, 1, U, U): features keep their dark. Red lips are neither as red on dark skin nor brown ones as brown on light skin.
     """
     level = logs.mean(1, keepdim=True)
-    dark, bright, chroma = (lift[:, None, None, None] ** -power for power in (0.2, 0.6, 0.4))
-    shaped = torch.where(level > 0, level * bright.clamp(max=1.0), level * dark.clamp(max=1.25))
-    return shaped + (logs - level) * chroma.clamp(max=1.0)
+    lift = lift[:, None, None, None]
+    bright, chroma = lift.clamp_min(1) ** -0.6, torch.maximum(lift, 1 / lift) ** -0.3
+    dark = torch.lerp(lift.clamp_max(1) ** -0.1, lift.clamp_min(1) ** -0.4, plain)
+    return level * torch.where(level > 0, bright, dark) + (logs - level) * chroma
 
 
 def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
