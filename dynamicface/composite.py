@@ -98,7 +98,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
 
     colour, alpha = revealed(surface, prior.identity, shading, picture)
     if foreign:
-        skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
+        skin, skin_alpha = foreign_skin(surface, prior.identity, filmed, picture, look or SwapLook())
         under = alpha * (1 - skin_alpha)
         alpha = skin_alpha + under
         colour = torch.lerp(skin, colour, under / alpha.clamp_min(1e-6))

@@ -16,7 +16,7 @@ from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
 from .surface import EYES, MOUTH, SKIN, Surface
-from .types import Identity
+from .types import FacePrior, Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
 _LASHES = 0.85  # how much of the light the lashes of a closed eye take
@@ -77,22 +77,23 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
     return model * correction.exp(), alpha
 
 
-def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
+def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) and alpha (F, 1, H, W) of another identity's skin under the filmed light.
 
-    own: the identity in the plate; picture: (F, 3, H, W) the linear plate in the crop. In log colour the face is the source's albedo with
+    filmed: the face in the plate; picture: (F, 3, H, W) the linear plate in the crop. In log colour the face is the source's albedo with
     the broad unevenness of its plain skin exchanged for the plate's: features keep their full contrast, light and tone are the plate's.
     """
     head = surface.after.head
     radiance, weight, bare = _bare_skin(picture, surface.before, _GROUND)
     small = F.interpolate(identity.albedo[None], (_GROUND, _GROUND), mode="area")
     plain = _plain_skin(head, _GROUND)
-    theirs, ours = _broad(small, plain, head), _broad(radiance, weight * plain, head)
+    shading = texture.broad_shading(surface.before.normal, filmed.illumination, head, _GROUND)
+    theirs, ours = _broad(small, _seen(identity, head) * plain, head), _broad(radiance / shading, weight * plain, head) + shading.log()
     region = texture.head_region(head, _GROUND)[None]
     tone_source = (theirs * region).sum((-2, -1), keepdim=True) / region.sum()
     uneven = F.interpolate(_EVENNESS * (theirs - tone_source), identity.albedo.shape[-2:], mode="bilinear", align_corners=False)
 
-    tones = [_skin_tone(x, head) for x in (own, identity)]
+    tones = [_skin_tone(x, head) for x in (filmed.identity, identity)]
     kept = look.skin_tone * (tones[1] / tones[0]).log()
     lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(1 / _LIFT, _LIFT)
     logs = _own_colours(identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven, head)
@@ -165,12 +166,17 @@ def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
     return ((blur(seen, 2, 2) - 0.5) / 0.5).clamp(0, 1)
 
 
-def _where_known(identity: Identity, head: HeadModel) -> Tensor:
-    """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face or close by, so that its albedo there is its own."""
+def _seen(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) how well the identity's skin was seen."""
     if identity.albedo_weight is None:
         return torch.ones_like(texture.inner_face(head, _GROUND))
-    small = F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
-    return (2 * blur((torch.maximum(small, small.flip(-1)) / 0.3).clamp(0, 1), 2, 2)).clamp(0, 1)
+    return F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
+
+
+def _where_known(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face or close by, so that its albedo there is its own."""
+    seen = _seen(identity, head)
+    return (2 * blur((torch.maximum(seen, seen.flip(-1)) / 0.3).clamp(0, 1), 2, 2)).clamp(0, 1)
 
 
 def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_share: float = 1 / 16) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ _SKIN_DARK = (0.085, 0.042, 0.026)
 _MINIMUM_FACING, _FULL_FACING = 0.2, 0.6
 _LIGHT_SAMPLES = 3_000  # texels that decide the light
 _DEPTH_TOLERANCE = 0.006
-_MAX_HIGHLIGHT = 1.5  # of the skin's own radiance
+_MAX_HIGHLIGHT, _MAX_LIGHT, _SHADE = 1.5, 4.0, 0.25  # of the skin's own radiance: paled by a highlight; in its own colour, more and less
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,10 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
     skin, seen = expected.exp(), smooth.exp()
     level = skin.mean(1, keepdim=True)
-    limit = _MAX_HIGHLIGHT * level * head_region(head, radiance.shape[-1])  # beside the face a bright background begins
-    shine = (seen.mean(1, keepdim=True) - level).clamp_min(0).minimum(limit)
-    lit = skin * (1 + shine / level), skin + shine
+    region = head_region(head, radiance.shape[-1])  # beside the face a bright background begins
+    change = seen.mean(1, keepdim=True) / level - 1
+    shine = change.clamp_min(0).minimum(_MAX_HIGHLIGHT * region) * level
+    lit = skin * (1 + change.minimum(_MAX_LIGHT * region).clamp_min(-_SHADE)), skin + shine
     distance = torch.stack([(smooth - like.log()).abs().mean(1, keepdim=True) for like in lit]).amin(0)
     likely = 1 / (1 + (distance / 0.33) ** 6)
     likely = -dilate(-likely, max(radiance.shape[-1] // 128, 1))
@@ -189,13 +190,18 @@ def separate(radiance: Tensor, weight: Tensor, normal: Tensor, head: HeadModel) 
     illumination = light.estimate(
         samples[:, ::step], guess[::step].expand(len(samples), -1, -1), normals[:, table.skin()][:, ::step], trust[:, ::step]
     )
-    # Only the broad shading is divided out: where the mesh's normals turn fast (sides of the nose) its detail is not the photograph's.
-    lit = table.scatter(light.shade(normals, illumination))
-    shown = table.scatter(torch.ones_like(normals[..., :1]))
-    shading = masked_blur(lit, shown, max(size // 28, 1))
+    shading = broad_shading(normal, illumination, head, size)
     total = weight.sum(0).clamp_min(1e-4)
-    albedo = (radiance / shading.clamp_min(1e-3) * weight).sum(0) / total
+    albedo = (radiance / shading * weight).sum(0) / total
     return albedo.clamp(0, 1.5), weight.amax(0), illumination
+
+
+def broad_shading(normal: Tensor, illumination: Tensor, head: HeadModel, size: int) -> Tensor:
+    """Shading (F, 3, U, U) of vertices with normals (F, V, 3) under (F, 9, 3), smoothed: where a mesh's normals turn fast (sides of the
+    nose) its detail is not the photograph's."""
+    table = atlas(head, size)
+    lit = light.shade(F.normalize(table.gather(normal), dim=-1), illumination)
+    return masked_blur(table.scatter(lit), table.scatter(torch.ones_like(lit[..., :1])), max(size // 28, 1)).clamp_min(1e-3)
 
 
 def light_under(radiance: Tensor, weight: Tensor, normal: Tensor, albedo: Tensor, head: HeadModel) -> Tensor:
