@@ -62,7 +62,7 @@ def blend_identity(a: Identity, b: Identity, weight: float) -> Identity:
 def _expressive(like: Tensor) -> Tensor:
     """(478, 1) bool: landmarks of the lips, whose offsets belong to the expression; the others' belong to the identity.
 
-    Between a neutral and a smiling photograph of one person (30 people) offsets of brows correlate by 0.77, of lids by 0.68, of lips by 0.14.
+    Between a neutral and a smiling photograph of one person (30 people) offsets correlate by 0.77 at brows, 0.68 at lids, 0.14 at lips.
     """
     mask = torch.zeros(like.shape[-2], 1, dtype=torch.bool, device=like.device)
     mask[[*LIPS_OUTER, *LIPS_INNER]] = True

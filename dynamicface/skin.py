@@ -98,7 +98,9 @@ def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, pictur
     lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(1 / _LIFT, _LIFT)
     logs = _own_colours(identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven, head)
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
-    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, F.interpolate(plain, smooth.shape[-2:], mode="bilinear", align_corners=False))
+    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(
+        smooth, lift, F.interpolate(plain, smooth.shape[-2:], mode="bilinear", align_corners=False)
+    )
     colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
     face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])

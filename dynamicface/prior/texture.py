@@ -248,7 +248,7 @@ def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
 
 @lru_cache(maxsize=4)
 def whole_face(head: HeadModel) -> Tensor:
-    """(V,) soft weight of the face's skin as far as the jaw; `head.face_region` keeps a softer distance to the ears, well into the cheeks."""
+    """(V,) soft weight of the face's skin as far as the jaw; `head.face_region` keeps its distance to the ears, well into the cheeks."""
     skin = torch.zeros(len(head.template), dtype=torch.bool, device=head.template.device)
     for part, member in (("skin", True), ("lips", True), ("ears", False)):
         skin[head.faces[head.part == PARTS.index(part)].unique()] = member
