@@ -91,16 +91,16 @@ def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, pictur
     theirs, ours = _broad(small, _seen(identity, head) * plain, head), _broad(radiance / shading, weight * plain, head) + shading.log()
     region = texture.head_region(head, _GROUND)[None]
     tone_source = (theirs * region).sum((-2, -1), keepdim=True) / region.sum()
-    uneven = F.interpolate(_EVENNESS * (theirs - tone_source), identity.albedo.shape[-2:], mode="bilinear", align_corners=False)
+    uneven = tone_source + _EVENNESS * (theirs - tone_source)
+    uneven = uneven + _strange_colours(small.clamp_min(2e-3).log() - uneven, head)
 
     tones = [_skin_tone(x, head) for x in (filmed.identity, identity)]
     kept = look.skin_tone * (tones[1] / tones[0]).log()
     lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(1 / _LIFT, _LIFT)
-    logs = _own_colours(identity.albedo[None].clamp_min(2e-3).log() - tone_source - uneven, head)
+    uneven, plain = (F.interpolate(x, identity.albedo.shape[-2:], mode="bilinear", align_corners=False) for x in (uneven, plain))
+    logs = identity.albedo[None].clamp_min(2e-3).log() - uneven
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
-    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(
-        smooth, lift, F.interpolate(plain, smooth.shape[-2:], mode="bilinear", align_corners=False)
-    )
+    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, plain)
     colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
     face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
@@ -136,13 +136,11 @@ def _skin_tone(identity: Identity, head: HeadModel) -> Tensor:
     return _face_mean(small / texture.relative_albedo(head, _GROUND).clamp_min(0.2), head).clamp_min(1e-3)
 
 
-def _own_colours(logs: Tensor, head: HeadModel) -> Tensor:
-    """Log albedo (F, 3, U, U) relative to its tone, with colours no skin has held back: a coloured lamp is left in them."""
-    usual = texture.relative_albedo(head, logs.shape[-1]).clamp_min(0.05).log()
-    odd = logs - usual
+def _strange_colours(logs: Tensor, head: HeadModel) -> Tensor:
+    """What no skin has of the colours of log albedos (F, 3, U, U) relative to their tone: a coloured lamp that was left in them."""
+    odd = logs - texture.relative_albedo(head, logs.shape[-1]).clamp_min(0.05).log()
     odd = odd - odd.mean(1, keepdim=True)
-    strange = (odd.square().sum(1, keepdim=True) / _COLOURFUL**2 + 1).rsqrt()
-    return logs - odd * (1 - strange)
+    return odd * (1 - (odd.square().sum(1, keepdim=True) / _COLOURFUL**2 + 1).rsqrt())
 
 
 def _carry_contrast(logs: Tensor, lift: Tensor, plain: Tensor) -> Tensor:
