@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
-from .images import linear_crops, transform
+from .images import copy_frames, empty_masks, linear_crops, transform
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
 from .skin import SwapLook, foreign_skin, revealed
@@ -33,7 +33,6 @@ _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELDS = 0.7  # crop px per plate px where the plate's own pixels are kept
 _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
-_MAX_GAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -74,13 +73,12 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     foreign = _wears_other_skin(prior)
     crop = face_crop(filmed, size or natural_crop_size(filmed, 1.0 if foreign else _FIELDS))
     before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
-    surface = surface_of(before, after)
+    surface = surface_of(before, after, filmed.illumination, prior.illumination)
     picture = linear_crops(plate, crop.matrix, crop.size)
 
-    shading = surface.shade(0, filmed.illumination)
-    log_gain = _log_ratio(surface.shade(1, filmed.illumination), shading) * surface.region
-    if not torch.equal(prior.illumination, filmed.illumination):
-        log_gain = log_gain + _log_ratio(surface.shade(1, prior.illumination), surface.shade(1, filmed.illumination))
+    log_gain = surface.gain * surface.region
+    if surface.lamp is not None:
+        log_gain = log_gain + surface.lamp
     anchored = ~torch.isin(surface.part, torch.tensor(_LOOSE, device=surface.part.device))
     fields = torch.cat([surface.moved, log_gain * surface.collar, anchored[:, None] * surface.front], -1)
     fields = surface.picture(fields)
@@ -96,7 +94,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
     gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
-    colour, alpha = revealed(surface, prior.identity, shading, picture)
+    colour, alpha = revealed(surface, prior.identity, picture)
     if foreign:
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
@@ -116,40 +114,47 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
     plate (F, H, W, C), any range; occlusion (F, H, W) 1 = something in front of the face, left as filmed; strength (F,) or number 0..1.
     Returns the picture and the mask (F, H, W). Pixels where the mask is 0 are the plate's, to the bit.
     """
-    out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
-    strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
-    for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
-        if x1 <= x0 or y1 <= y0:
-            continue
-        window = plate[f : f + 1, y0:y1, x0:x1]
-        new, alpha = _apply_window(plate[f : f + 1], change, f, (x0, y0, x1, y1))
-        alpha = alpha * strength[f]
-        if occlusion is not None:
-            alpha = alpha * (1 - occlusion[f : f + 1, y0:y1, x0:x1])
-        mixed = torch.where(alpha[..., None] > 0, torch.lerp(window[..., :3], new, alpha[..., None]), window[..., :3])
-        out[f, y0:y1, x0:x1, :3] = mixed[0]
-        mask[f, y0:y1, x0:x1] = alpha[0]
+    out, mask = copy_frames(plate), empty_masks(plate)
+    paint_change(out, mask, plate, change, occlusion, strength)
     return out, mask
 
 
-def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """New colour (1, h, w, 3) and alpha (1, h, w) of one frame inside a window of the plate."""
-    x0, y0, x1, y1 = window
-    matrix = change.crop.matrix[f]
-    grid = pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])
-    in_crop = (grid @ matrix[:, :2].mT + matrix[:, 2])[None]
-    flow = sample(change.flow[f : f + 1], in_crop)
-    gain, alpha = (sample(x[f : f + 1], in_crop * (x.shape[-1] / change.crop.size)) for x in (change.gain, change.mask))
-    alpha = alpha[:, 0]
-    layer = sample(torch.cat([change.layer[f : f + 1], change.layer_alpha[f : f + 1]], 1), in_crop)
-    read_at = grid + (flow.permute(0, 2, 3, 1) / matrix[0, 0])
-    margin = 8 + int(flow.abs().max() / matrix[0, 0])
-    ex0, ey0 = max(x0 - margin, 0), max(y0 - margin, 0)
-    part = plate[:, ey0 : y1 + margin, ex0 : x1 + margin, :3].permute(0, 3, 1, 2)
-    warped = sample(part, read_at - plate.new_tensor([ex0, ey0]), mode="bicubic")
-    linear = srgb_to_linear(warped)
-    linear = linear + (layer[:, :3] - linear) * layer[:, 3:]
-    return linear_to_srgb(linear * gain).permute(0, 2, 3, 1), alpha
+def paint_change(
+    out: Tensor, mask: Tensor, plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0
+) -> None:
+    """:func:`apply_change` into memory at hand: out (F, H, W, C) holds the plate, mask (F, H, W) holds 0; both are painted in."""
+    strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
+    fine, coarse = torch.cat([change.flow, change.layer, change.layer_alpha], 1), torch.cat([change.gain, change.mask], 1)
+    for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
+        if x1 <= x0 or y1 <= y0:
+            continue
+        matrix = change.crop.matrix[f]
+        grid = (pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])).flatten(0, 1)
+        in_crop = grid @ matrix[:, :2].mT + matrix[:, 2]
+        gain, alpha = sample(coarse[f : f + 1], in_crop[None] * (coarse.shape[-1] / change.crop.size))[0].split((3, 1))
+        here = alpha[0].nonzero()[:, 0]
+        if not len(here):
+            continue
+        grid, in_crop, gain, alpha = grid[here], in_crop[here], gain.index_select(1, here), alpha[0, here, None] * strength[f]
+        if occlusion is not None:
+            alpha = alpha * (1 - occlusion[f, y0:y1, x0:x1].flatten()[here, None])
+        flow, layer, layer_alpha = sample(fine[f : f + 1], in_crop[None])[0].split((2, 3, 1))
+        new = srgb_to_linear(_read_plate(plate[f], grid + flow.T / matrix[0, 0]))
+        new = linear_to_srgb(torch.lerp(new, layer, layer_alpha) * gain)
+        place = (here // (x1 - x0) + y0) * plate.shape[2] + here % (x1 - x0) + x0
+        pixels = out[f].view(-1, plate.shape[-1])
+        old = pixels.index_select(0, place)
+        old[:, :3] = torch.where(alpha > 0, torch.lerp(old[:, :3], new.T, alpha), old[:, :3])
+        pixels.index_copy_(0, place, old)
+        mask[f].view(-1, 1).index_copy_(0, place, alpha)
+
+
+def _read_plate(picture: Tensor, points: Tensor) -> Tensor:
+    """A plate's frame (H, W, C) at pixel positions (P, 2), bicubic: (3, P)."""
+    last = torch.tensor([picture.shape[1], picture.shape[0]], device=points.device) - 1
+    low, high = (torch.stack([points.amin(0) - 4, points.amax(0) + 4]).long().clamp_min(0).minimum(last)).tolist()  # with the kernel's reach
+    part = picture[low[1] : high[1] + 1, low[0] : high[0] + 1, :3].permute(2, 0, 1)
+    return sample(part[None], points[None] - points.new_tensor(low), mode="bicubic")[0]
 
 
 def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
@@ -167,10 +172,6 @@ def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int,
         x0, y0, x1, y1 = int(left.floor()), int(top.floor()), int(right.ceil()), int(bottom.ceil())
         out.append((max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)))
     return out
-
-
-def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
-    return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
 
 
 def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:

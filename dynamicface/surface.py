@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from .conventions import PARTS
-from .filters import blur, dilate, unit
-from .prior import light
+from .filters import blur, dilate
 from .prior.geometry import PosedHead
 from .prior.raster import Raster
 
@@ -22,6 +21,7 @@ _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
 _BEHIND = 0.006  # metres
+_MAX_GAIN = 4.0
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
 
@@ -36,7 +36,9 @@ class Surface:
     group: Tensor  # (P,) SKIN, EYES or MOUTH
     came_from: Tensor  # (P, 3) crop px, crop px, depth of the surface point as filmed
     moved: Tensor  # (P, 2) from where it is now to where it was, crop px
-    normals: tuple[Tensor, Tensor]  # (P, 3) camera space, as filmed and as composed
+    shading: Tensor  # (P, 3) as filmed
+    gain: Tensor  # (P, 3) natural log of the shading as composed over that as filmed, under the filmed light
+    lamp: Tensor | None  # (P, 3) natural log of the composed light over the filmed one; None = the light is the filmed one
     facing: tuple[Tensor, Tensor]  # (P, 1) cosine to the camera, as filmed and as composed
     uv: Tensor  # (P, 2)
     region: Tensor  # (P, 1) weight of the face itself; 1 on eyes and in the mouth
@@ -52,13 +54,6 @@ class Surface:
     def picture(self, values: Tensor) -> Tensor:
         """(P, C) or (P,) -> (F, C, H, W), 0 beside the head."""
         return self.raster.scatter(values[:, None] if values.dim() == 1 else values).permute(0, 3, 1, 2)
-
-    def shade(self, which: int, illumination: Tensor) -> Tensor:
-        """Shading (P, 3) with the filmed (0) or composed (1) normals under (F, 9, 3)."""
-        if len(illumination) == 1:
-            return light.shade(self.normals[which][None], illumination)[0]
-        frames = light.basis(self.normals[which]).split(self.frame.bincount(minlength=len(illumination)).tolist())
-        return torch.cat([basis @ lamp for basis, lamp in zip(frames, illumination, strict=True)]).clamp_min(0.01)
 
     @cached_property
     def unseen(self) -> tuple[Tensor, Tensor]:
@@ -109,34 +104,43 @@ def _around_open_eyes(posed: PosedHead) -> Tensor:
 
 def groups(part: Tensor) -> Tensor:
     """Part labels (..) -> SKIN (also where there is nothing), EYES or MOUTH."""
-    return torch.tensor(_GROUP_OF_PART, device=part.device)[part.clamp_min(0)]
+    return torch.tensor(_GROUP_OF_PART, device=part.device).take(part.clamp_min(0))
 
 
-def surface_of(before: PosedHead, after: PosedHead) -> Surface:
-    """Line the composed head up with the filmed one."""
+def surface_of(before: PosedHead, after: PosedHead, filmed: Tensor, composed: Tensor) -> Surface:
+    """Line the composed head up with the filmed one; illuminations (F, 9, 3) of both.
+
+    Whatever varies over the mesh is computed at its vertices, which are far fewer than the pixels, and interpolated in one pass.
+    """
     raster, head = after.raster, after.head
-    moving = torch.cat(
-        [before.screen, after.screen[..., :2], before.normal, after.normal, before.facing[..., None], after.facing[..., None]], -1
+    shading, turned = before.shade(filmed), after.shade(filmed)
+    values = [before.screen, (before.screen - after.screen)[..., :2], before.facing[..., None], after.facing[..., None], shading]
+    values.append(_log_ratio(turned, shading))
+    if relit := not torch.equal(filmed, composed):
+        values.append(_log_ratio(after.shade(composed), turned))
+    came_from, moved, facing_before, facing_after, shading, gain, *lamp = raster.gather(torch.cat(values, -1)).split(
+        (3, 2, 1, 1, 3, 3, 3)[: 6 + relit], -1
     )
-    came_from, now_at, filmed, composed, *facing = raster.gather(moving).split((3, 2, 3, 3, 1, 1), -1)
     collar = ((head.template[:, 1] - _COLLAR_BOTTOM) / (_COLLAR_TOP - _COLLAR_BOTTOM)).clamp(0, 1)
     lips = head.landmarks(head.template)[[13, 14], 2].mean()
     depth = torch.exp(-(lips - _TEETH - head.template[:, 2]).clamp_min(0) / _MOUTH_FALLOFF)
     front = ((head.template[:, 2] - _EARS_BACK) / (_EARS_FRONT - _EARS_BACK)).clamp(0, 1)
     fixed = torch.cat([head.uv, torch.stack([head.face_region, depth, collar, front], -1)], -1)
     uv, region, openness, collar, front = raster.gather(fixed).split((2, 1, 1, 1, 1), -1)
-    part = after.part.view(-1)[raster.pixel]
+    part = head.part.index_select(0, raster.face.view(-1).index_select(0, raster.pixel))
     group = groups(part)
     return Surface(
         before,
         after,
-        torch.div(raster.pixel, after.size * after.size, rounding_mode="floor"),
+        raster.frame,
         part,
         group,
         came_from,
-        came_from[:, :2] - now_at,
-        (unit(filmed), unit(composed)),
-        tuple(facing),
+        moved,
+        shading,
+        gain,
+        lamp[0] if lamp else None,
+        (facing_before, facing_after),
         uv,
         torch.maximum(region, (group != SKIN)[:, None]),
         openness,
@@ -144,6 +148,10 @@ def surface_of(before: PosedHead, after: PosedHead) -> Surface:
         front,
         ((_lip_gap(before) - _CLOSED) / (_OPEN - _CLOSED)).clamp(0, 1),
     )
+
+
+def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
+    return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
 
 
 def _lip_gap(posed: PosedHead) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..conventions import PARTS
 from ..filters import unit
 from ..types import FaceCrop, FacePrior
+from . import light
 from .camera import crop_screen, image_centre, to_camera, to_screen
 from .fit import MESH
 from .head import HeadModel
@@ -53,12 +54,17 @@ class PosedHead:
     def part(self) -> Tensor:
         """(F, H, W) index into PARTS, -1 where there is no mesh."""
         face = self.raster.face
-        return torch.where(face >= 0, self.head.part[face.clamp_min(0)], -1)
+        here = self.head.part.index_select(0, face.view(-1).index_select(0, self.raster.pixel))
+        return torch.full_like(face, -1).view(-1).index_copy(0, self.raster.pixel, here).view_as(face)
 
     @cached_property
     def facing(self) -> Tensor:
         """(F, V) cosine between vertex normal and the direction to the camera."""
         return (self.normal * unit(-self.camera)).sum(-1)
+
+    def shade(self, illumination: Tensor) -> Tensor:
+        """(F, V, 3) shading of the vertices under (F, 9, 3)."""
+        return light.shade(self.normal, illumination)
 
 
 @lru_cache(maxsize=4)
