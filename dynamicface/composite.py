@@ -33,6 +33,7 @@ _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELDS = 0.7  # crop px per plate px where the plate's own pixels are kept
 _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
+_FAR = 32  # .. and pixels of it up to which distances to it are told apart: beyond the reach
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ def _follow_contour(before: PosedHead, after: PosedHead) -> tuple[Tensor, Tensor
     to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one.
     """
     masks = [F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after)]
-    old, new = (blur(signed_distance(mask), 1, 1) for mask in masks)
+    old, new = blur(signed_distance(torch.cat(masks), _FAR), 1, 1).chunk(2)
     padded = F.pad(old, (1, 1, 1, 1), mode="replicate")
     slope = torch.cat([padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]], 1)
     flow = F.normalize(slope, dim=1) * (new - old) * (before.size / _CONTOUR)

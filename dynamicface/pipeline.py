@@ -52,9 +52,10 @@ class FacePipeline:
     def fit(self, images: Tensor, track: FaceTrack | None = None, **options) -> FacePrior:
         """Take the face apart; `options` as in :func:`fit_prior`."""
         images = as_plate(images)
+        track = track or self.track(images)
         if "matte" not in options:
-            options["matte"] = self.perception.matte.coarse(images)
-        return fit_prior(images, track or self.track(images), self.head, **options)
+            options["matte"] = self.perception.matte.coarse(images, track.cuts)
+        return fit_prior(images, track, self.head, **options)
 
     @torch.inference_mode()
     def edit(self, prior: FacePrior, **settings: float) -> FacePrior:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .conventions import PARTS
@@ -62,44 +63,53 @@ class Surface:
         Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched. So is the inside of a mouth that
         was open when filmed: its own teeth follow the lips.
         """
-        size = self.before.size
+        size, (rim, open_now, _) = self.before.size, self._eye_maps
         column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
-        other = groups(self.before.part)[self.frame, row, column] != self.group
-        behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + _BEHIND
+        from_pixel = (self.frame * size + row) * size + column
+        other = groups(self.before.part.take(from_pixel)) != self.group
+        behind = self.came_from[:, 2] > self.before.depth.take(from_pixel) + _BEHIND
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
-        unseen = (other | behind | turned).to(self.uv.dtype)
         # A lid that travels takes its own skin along, not the lashes and the white it closed over.
-        radius = max(1, size // 200)
-        rim = dilate(_eyes(self.before), radius)[self.frame, 0, row, column] > 0
-        shut = self._around_open_eyes.view(-1)[self.raster.pixel] == 0
-        travelled = self.moved.square().sum(-1) > radius**2
-        unseen = torch.maximum(unseen, (rim & (self.group == SKIN) & (travelled | shut)).to(unseen.dtype))
+        travelled = self.moved.square().sum(-1) > max(1, size // 200) ** 2
+        lid = (rim.take(from_pixel) > 0) & (self.group == SKIN) & (travelled | (open_now.take(self.raster.pixel) == 0))
+        unseen = (other | behind | turned | lid).to(self.uv.dtype)
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
         opened = dilate(-dilate(-maps, radius), radius)
         return torch.maximum(opened[:, :1], self.slit), blur(torch.maximum(opened[:, 1:], self.slit), 1, 1)
 
-    @cached_property
+    @property
     def slit(self) -> Tensor:
         """(F, 1, H, W) 1 where a crack of eyeball is left between lids that close: the lash line covers it."""
-        return _eyes(self.after) * (1 - self._around_open_eyes) * _around_open_eyes(self.before)
+        return self._eye_maps[2]
 
     @cached_property
-    def _around_open_eyes(self) -> Tensor:
-        return _around_open_eyes(self.after)
+    def _eye_maps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(F, 1, H, W) each: close around the eyeballs as filmed, around the open eyes as composed, and the slit.
+
+        Only the rectangle that holds the eyes of all frames is looked at.
+        """
+        filmed, composed = ((groups(head.part) == EYES)[:, None] for head in (self.before, self.after))
+        size = self.before.size
+        radius = max(1, size // 200)
+        rows, columns = ((filmed | composed).any(0)[0].any(dim).nonzero()[:, 0] for dim in (1, 0))
+        if not len(rows):
+            nothing = torch.zeros_like(filmed, dtype=self.uv.dtype)
+            return nothing, nothing, nothing
+        margin = 3 * radius + 1
+        top, left = (max(int(line[0]) - margin, 0) for line in (rows, columns))
+        bottom, right = (min(int(line[-1]) + margin + 1, size) for line in (rows, columns))
+        filmed, composed = (eyes[..., top:bottom, left:right].to(self.uv.dtype) for eyes in (filmed, composed))
+        around = _around_open(composed, radius)
+        maps = dilate(filmed, radius), around, composed * (1 - around) * _around_open(filmed, radius)
+        return tuple(F.pad(x, (left, size - right, top, size - bottom)) for x in maps)
 
 
-def _eyes(posed: PosedHead) -> Tensor:
-    """(F, 1, H, W) 1 on eyeballs."""
-    return (groups(posed.part) == EYES)[:, None].to(posed.screen.dtype)
-
-
-def _around_open_eyes(posed: PosedHead) -> Tensor:
-    """(F, 1, H, W) 1 on and close around eyeballs that show as more than a crack."""
-    radius = max(1, posed.size // 200)
-    return dilate(dilate(-dilate(-_eyes(posed), radius), radius), 2 * radius)
+def _around_open(eyes: Tensor, radius: int) -> Tensor:
+    """(F, 1, H, W) 1 on and close around eyeballs (F, 1, H, W) that show as more than a crack."""
+    return dilate(dilate(-dilate(-eyes, radius), radius), 2 * radius)
 
 
 def groups(part: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ def perception() -> Perception:
     return networks
 
 
-def person_matte(images: Tensor) -> Tensor:
-    """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background."""
-    return perception().matte.coarse(as_plate(images))
+def person_matte(images: Tensor, cuts: Tensor | None = None) -> Tensor:
+    """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background. cuts: (F,) of a clip's track."""
+    return perception().matte.coarse(as_plate(images), cuts)
 
 
 @lru_cache(maxsize=2)
