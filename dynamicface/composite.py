@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
-from .images import copy_frames, empty_masks, linear_crops, transform
+from .images import empty_masks, linear_crops, transform
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
 from .skin import SwapLook, foreign_skin, revealed
@@ -115,7 +115,7 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
     plate (F, H, W, C), any range; occlusion (F, H, W) 1 = something in front of the face, left as filmed; strength (F,) or number 0..1.
     Returns the picture and the mask (F, H, W). Pixels where the mask is 0 are the plate's, to the bit.
     """
-    out, mask = copy_frames(plate), empty_masks(plate)
+    out, mask = plate.clone(), empty_masks(plate)
     paint_change(out, mask, plate, change, occlusion, strength)
     return out, mask
 
@@ -136,26 +136,24 @@ def paint_change(
         here = alpha[0].nonzero()[:, 0]
         if not len(here):
             continue
-        grid, in_crop, gain, alpha = grid[here], in_crop[here], gain.index_select(1, here), alpha[0, here, None] * strength[f]
+        grid, in_crop, gain, alpha = (x.index_select(dim, here) for x, dim in ((grid, 0), (in_crop, 0), (gain, 1), (alpha.T, 0)))
+        alpha = alpha * strength[f]
         if occlusion is not None:
-            alpha = alpha * (1 - occlusion[f, y0:y1, x0:x1].flatten()[here, None])
+            alpha = alpha * (1 - occlusion[f, y0:y1, x0:x1].reshape(-1, 1).index_select(0, here))
         flow, layer, layer_alpha = sample(fine[f : f + 1], in_crop[None])[0].split((2, 3, 1))
-        new = srgb_to_linear(_read_plate(plate[f], grid + flow.T / matrix[0, 0]))
-        new = linear_to_srgb(torch.lerp(new, layer, layer_alpha) * gain)
-        place = (here // (x1 - x0) + y0) * plate.shape[2] + here % (x1 - x0) + x0
+        flow = flow / matrix[0, 0]
+        margin = 8 + int(flow.abs().max())
+        left, top = max(x0 - margin, 0), max(y0 - margin, 0)
+        around = plate[f : f + 1, top : y1 + margin, left : x1 + margin, :3].permute(0, 3, 1, 2)
+        new = srgb_to_linear(sample(around, (grid + flow.T - grid.new_tensor([left, top]))[None], mode="bicubic")[0])
+        new = linear_to_srgb(torch.lerp(new, layer, layer_alpha) * gain).T
+        rows, columns = (torch.arange(*ends, device=here.device) for ends in ((y0, y1), (x0, x1)))
+        place = (rows[:, None] * plate.shape[2] + columns).flatten().index_select(0, here)
         pixels = out[f].view(-1, plate.shape[-1])
         old = pixels.index_select(0, place)
-        old[:, :3] = torch.where(alpha > 0, torch.lerp(old[:, :3], new.T, alpha), old[:, :3])
+        old[:, :3] = torch.where(alpha > 0, torch.lerp(old[:, :3], new, alpha), old[:, :3])
         pixels.index_copy_(0, place, old)
         mask[f].view(-1, 1).index_copy_(0, place, alpha)
-
-
-def _read_plate(picture: Tensor, points: Tensor) -> Tensor:
-    """A plate's frame (H, W, C) at pixel positions (P, 2), bicubic: (3, P)."""
-    last = torch.tensor([picture.shape[1], picture.shape[0]], device=points.device) - 1
-    low, high = (torch.stack([points.amin(0) - 4, points.amax(0) + 4]).long().clamp_min(0).minimum(last)).tolist()  # with the kernel's reach
-    part = picture[low[1] : high[1] + 1, low[0] : high[0] + 1, :3].permute(2, 0, 1)
-    return sample(part[None], points[None] - points.new_tensor(low), mode="bicubic")[0]
 
 
 def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:

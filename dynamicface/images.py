@@ -52,17 +52,6 @@ def windows(frames: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
 
 
-def copy_frames(images: Tensor) -> Tensor:
-    """A copy of frames, to be painted in.
-
-    On a CPU it lies in numpy's memory, which is asked of the system in huge pages: what a clip's copy costs is the first touch of its
-    pages, and so there are 500 times fewer.
-    """
-    if images.device.type != "cpu" or images.dtype != torch.float32:
-        return images.clone()
-    return torch.from_numpy(np.empty(images.shape, np.float32)).copy_(images)
-
-
 def empty_masks(images: Tensor) -> Tensor:
     """Masks (F, H, W) of 0 for frames (F, H, W, C). On a CPU they take memory only where something is written."""
     if images.device.type != "cpu" or images.dtype != torch.float32:

@@ -21,7 +21,7 @@ from .composite import compute_change, is_unchanged, paint_change, trust
 from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
-from .images import as_plate, copy_frames, empty_masks, windows
+from .images import as_plate, empty_masks, windows
 from .perception import Perception
 from .prior.estimate import fit_prior, select_frames
 from .prior.head import HeadModel
@@ -120,7 +120,7 @@ def render_composite(
     check_occlusion(occlusion, plate)
     if is_unchanged(prior):
         return plate, plate.new_zeros(plate.shape[:3])
-    out, mask = copy_frames(plate), empty_masks(plate)
+    out, mask = plate.clone(), empty_masks(plate)
     for index in windows(len(prior), _WINDOW):
         part = select_frames(prior, index)
         change = compute_change(part, head, part.background.plate, size=size, look=look)

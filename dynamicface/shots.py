@@ -89,7 +89,9 @@ def composite_windows(
         part = select_frames(prior, index)
         plate, alpha = part.background.plate.tensor_split([3], -1)
         part = part.replace(background=replace(part.background, plate=plate, matte=perception.matte.coarse(plate, part.cuts)))
-        hidden = None if occlusion is None else occlusion[torch.arange(index.start, index.stop).clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
+        hidden = None
+        if occlusion is not None:
+            hidden = occlusion[torch.arange(index.start, index.stop).clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
         picture, mask = render_composite(part, head, occlusion=hidden, look=look)
         yield torch.cat([picture, alpha], -1), mask
 

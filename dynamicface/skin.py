@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import landmark_sets
 from .conventions import PARTS
-from .filters import blur, fill_holes, masked_blur, sample
+from .filters import blur, fill_holes, masked_blur, sample, sample_each
 from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
@@ -177,10 +177,7 @@ def _bare_skin(picture: Tensor, posed: PosedHead, size: int) -> tuple[Tensor, Te
 def _read(image: Tensor, surface: Surface) -> Tensor:
     """A texture (3, U, U) or (F, 3, U, U) on the surface: (F, 3, H, W)."""
     image = image if image.dim() == 4 else image[None]
-    size, points = image.shape[-1], surface.uv * image.shape[-1]
-    if len(image) > 1:  # one tall picture, so that every pixel reads its own frame's texture
-        points = torch.stack([points[:, 0], points[:, 1].clamp(0.5, size - 0.5) + surface.frame * size], -1)
-    values = sample(image.transpose(0, 1).flatten(1, 2)[None], points[None])[0].T
+    values = sample_each(image, surface.uv * image.shape[-1], surface.frame)
     frames, height, width = surface.raster.face.shape
     beside = image[:, None, :, 0, 0].expand(frames, height * width, -1)  # goes on beside the head, for whoever reads across its edge
     return beside.flatten(0, 1).index_copy(0, surface.raster.pixel, values).view(frames, height, width, -1).permute(0, 3, 1, 2)

@@ -137,13 +137,12 @@ def surface_of(before: PosedHead, after: PosedHead, filmed: Tensor, composed: Te
     front = ((head.template[:, 2] - _EARS_BACK) / (_EARS_FRONT - _EARS_BACK)).clamp(0, 1)
     fixed = torch.cat([head.uv, torch.stack([head.face_region, depth, collar, front], -1)], -1)
     uv, region, openness, collar, front = raster.gather(fixed).split((2, 1, 1, 1, 1), -1)
-    part = head.part.index_select(0, raster.face.view(-1).index_select(0, raster.pixel))
-    group = groups(part)
+    group = groups(after.covered_part)
     return Surface(
         before,
         after,
         raster.frame,
-        part,
+        after.covered_part,
         group,
         came_from,
         moved,

@@ -53,9 +53,12 @@ class PosedHead:
     @cached_property
     def part(self) -> Tensor:
         """(F, H, W) index into PARTS, -1 where there is no mesh."""
-        face = self.raster.face
-        here = self.head.part.index_select(0, face.view(-1).index_select(0, self.raster.pixel))
-        return torch.full_like(face, -1).view(-1).index_copy(0, self.raster.pixel, here).view_as(face)
+        return self.raster.scatter(self.covered_part[:, None], -1)[..., 0]
+
+    @cached_property
+    def covered_part(self) -> Tensor:
+        """(P,) index into PARTS of the covered pixels."""
+        return self.head.part.index_select(0, self.raster.face.view(-1).index_select(0, self.raster.pixel))
 
     @cached_property
     def facing(self) -> Tensor:

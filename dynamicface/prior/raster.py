@@ -54,7 +54,7 @@ class Raster:
         table = attribute.reshape(-1, attribute.shape[-1])
         return F.embedding_bag(self.corner if shared else self._corner_of_frame, table, per_sample_weights=self.weight, mode="sum")
 
-    def scatter(self, values: Tensor, background: float = 0.0) -> Tensor:
+    def scatter(self, values: Tensor, background: float = 0) -> Tensor:
         """Place values at the covered pixels, (P, C) -> (F, H, W, C)."""
         frames, height, width = self.face.shape
         out = values.new_full((frames * height * width, values.shape[-1]), background)
