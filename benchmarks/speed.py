@@ -27,8 +27,8 @@ REPEATS = 3
 _LIMITS = {
     "track": "the landmark net's and detector's convolutions",
     "fit": "small dense solves and the light's texture, one batch per clip",
-    "composite": "gathering vertex attributes at the covered pixels and full-size blurs of the fields",
-    "paste into 1080p": "bicubic resampling and transfer functions at every changed plate pixel: memory bandwidth",
+    "composite": "two z-buffers and the continuation of the fields beyond the head, many small steps over the crop: memory bandwidth",
+    "paste into 1080p": "the first touch of the result's memory, then bicubic resampling at every changed pixel",
 }
 _PATH = tuple(_LIMITS)
 
