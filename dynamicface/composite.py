@@ -115,7 +115,7 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
     plate (F, H, W, C), any range; occlusion (F, H, W) 1 = something in front of the face, left as filmed; strength (F,) or number 0..1.
     Returns the picture and the mask (F, H, W). Pixels where the mask is 0 are the plate's, to the bit.
     """
-    out, mask = plate.clone(), empty_masks(plate)
+    out, mask = plate.clone(memory_format=torch.contiguous_format), empty_masks(plate)
     paint_change(out, mask, plate, change, occlusion, strength)
     return out, mask
 
@@ -123,7 +123,7 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
 def paint_change(
     out: Tensor, mask: Tensor, plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0
 ) -> None:
-    """:func:`apply_change` into memory at hand: out (F, H, W, C) holds the plate, mask (F, H, W) holds 0; both are painted in."""
+    """:func:`apply_change` into memory at hand: out (F, H, W, C), contiguous, holds the plate, mask (F, H, W) holds 0; both are painted in."""
     strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
     fine, coarse = torch.cat([change.flow, change.layer, change.layer_alpha], 1), torch.cat([change.gain, change.mask], 1)
     for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):

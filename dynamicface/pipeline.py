@@ -120,7 +120,7 @@ def render_composite(
     check_occlusion(occlusion, plate)
     if is_unchanged(prior):
         return plate, plate.new_zeros(plate.shape[:3])
-    out, mask = plate.clone(), empty_masks(plate)
+    out, mask = plate.clone(memory_format=torch.contiguous_format), empty_masks(plate)
     for index in windows(len(prior), _WINDOW):
         part = select_frames(prior, index)
         change = compute_change(part, head, part.background.plate, size=size, look=look)
