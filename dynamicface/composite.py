@@ -123,7 +123,7 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
 def paint_change(
     out: Tensor, mask: Tensor, plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0
 ) -> None:
-    """:func:`apply_change` into memory at hand: out (F, H, W, C), contiguous, holds the plate, mask (F, H, W) holds 0; both are painted in."""
+    """:func:`apply_change` into memory at hand: out (F, H, W, C), contiguous, holds the plate, mask (F, H, W) holds 0; both are painted."""
     strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
     fine, coarse = torch.cat([change.flow, change.layer, change.layer_alpha], 1), torch.cat([change.gain, change.mask], 1)
     for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
