@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -32,28 +32,29 @@ from .speed import timed
 
 SIZE, STEPS, FRAMES, REPEATS = 256, 4, 2, 5
 WIDTH, TOKEN, QUERIES, TOKENS, HEADS = 320, 320, 1024, 64, 8  # of Stable Diffusion 1.5's first attention at 256 px
+COUNTS, CLIPS = tuple(range(1, len(GUIDERS) + 1)), (1, 2, 4, 8, 16)
 WAYS = ("serial, every step", "serial, kept", "mixture")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     torch.manual_seed(SEED)
-    repeats = 2 if options.quick else REPEATS
+    repeats, counts, clips = (1, (1, len(GUIDERS)), (1, 4)) if options.quick else (REPEATS, COUNTS, CLIPS)
     with torch.inference_mode():
         return [
-            published_stack(options.device, repeats),
-            whole_generator(options.device, repeats),
+            published_stack(options.device, repeats, counts),
+            whole_generator(options.device, repeats, counts),
             reference_cache(options.device, repeats),
             precision(options.device, repeats),
-            over_frames(options.device, repeats),
+            over_frames(options.device, repeats, clips),
         ]
 
 
-def published_stack(device: str, repeats: int) -> Table:
+def published_stack(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """Injection alone, at the width of Stable Diffusion 1.5."""
     x = torch.randn(FRAMES, QUERIES, WIDTH, device=device)
     rows, gain = [], {}
-    for count in range(1, len(GUIDERS) + 1):
+    for count in counts:
         guiders = stirred(MixtureOfGuiders(GUIDERS[:count], WIDTH)).to(device)
         attention = stirred(ParallelAttention(WIDTH, TOKEN, count, HEADS)).to(device)
         maps = {name: torch.rand(FRAMES, 3, SIZE, SIZE, device=device) for name in guiders.names}
@@ -72,10 +73,10 @@ def published_stack(device: str, repeats: int) -> Table:
     )
 
 
-def whole_generator(device: str, repeats: int) -> Table:
+def whole_generator(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """The same comparison with the embedded generator around it."""
     rows = []
-    for count in range(1, len(GUIDERS) + 1):
+    for count in counts:
         network = generator(device, guiders=GUIDERS[:count])
         picture, maps, _ = inputs(FRAMES, device, GUIDERS[:count])
         times = compare({way: partial(guided_run, network, picture, maps, way) for way in WAYS}, device, repeats)
@@ -149,10 +150,10 @@ def precision(device: str, repeats: int) -> Table:
     )
 
 
-def over_frames(device: str, repeats: int) -> Table:
+def over_frames(device: str, repeats: int, clips: Sequence[int] = CLIPS) -> Table:
     """Time over the number of frames: a straight line."""
     network, rows = generator(device), []
-    for frames in (1, 2, 4, 8, 16):
+    for frames in clips:
         picture, maps, source = inputs(frames, device, GUIDERS)
 
         def work(picture=picture, maps=maps, source=source) -> None:

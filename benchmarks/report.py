@@ -34,7 +34,7 @@ MEASUREMENTS = {
     "synthetic": "Synthetic faces",
 }
 TOOLS = "pip install scikit-image scipy opencv-python-headless"
-QUICK = 4
+QUICK = 2
 _PUBLISHED = """## What others publish
 
 Read in their papers and pages, measured there on other data, by other judges, on other machines; never to be compared with a number above.

@@ -39,6 +39,7 @@ from .faces import retrack
 from .speed import moving_face, peak_memory
 
 CLIPS, FRAMES = 3, 48
+QUICK_CLIPS, QUICK_FRAMES = 1, 12
 EXPOSURE, COLOUR, NOISE, JITTER = 0.05, 0.025, 0.02, (1.0, 3.0)  # of 1; px in the plate
 METHODS = ("as it came", "temporal median of 5", "flow blending", "FusionTVO, live", "FusionTVO")
 _BLOTCHES = 2, 8  # px
@@ -74,7 +75,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         "swapped frame by frame": defaultdict(list),
     }
     untouched = []
-    for number, path in enumerate(options.data.clips(options.count(CLIPS))):
+    for number, path in enumerate(options.data.clips(QUICK_CLIPS if options.quick else options.count(CLIPS))):
         shot = swapped(pipe, path, options, number)
         for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
             for name, result in methods(bad, shot).items():
@@ -83,14 +84,14 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
                     untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]))
             found[kind]["the truth itself"].append(score(pipe, shot.truth, shot))
         log.info("clip %d: %s", number + 1, path.name)
-    return [*(_quality(kind, rows, untouched) for kind, rows in found.items()), cost(options)]
+    return [*(_quality(kind, rows, untouched, len(shot.plate)) for kind, rows in found.items()), cost(options)]
 
 
-def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Sequence[bool]) -> Table:
+def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Sequence[bool], frames: int) -> Table:
     means = {name: np.nanmean(np.array(values), axis=0).tolist() for name, values in rows.items()}
     clips = len(next(iter(rows.values())))
     ours, before = means["FusionTVO"], means["as it came"]
-    data = f"{clips} clips of {FRAMES} frames, {kind}"
+    data = f"{clips} clips of {frames} frames, {kind}"
     figures = ()
     if kind == "made to flicker":
         figures = (
@@ -115,7 +116,7 @@ def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], untouched: Seq
 def swapped(pipe: FacePipeline, path: Path, options: Options, number: int) -> Shot:
     """A clip with the face of one of the portraits; a different person for each clip."""
     clip = Clip(path)
-    plate = clip[: min(FRAMES, len(clip))].to(options.device)
+    plate = clip[: min(QUICK_FRAMES if options.quick else FRAMES, len(clip))].to(options.device)
     source = fit_photo(pipe, options.data.faces(_PORTRAITS)[_PEOPLE[number % len(_PEOPLE)]], options)
     if source is None:
         raise SkippedError("No face was found in the portrait that is swapped in.")
@@ -251,7 +252,7 @@ def openings(pipe: FacePipeline, clip: Tensor) -> tuple[Tensor, Tensor]:
 def cost(options: Options) -> Table:
     """Frames per second on a portrait that moves, and what memory does as the clip gets longer."""
     rows, figures = [], []
-    frames = 8 if options.quick else 20
+    frames = 4 if options.quick else 20
     portrait = torch.from_numpy(astronaut().copy()).to(options.device)[None] / 255
     still = portrait.expand(frames, -1, -1, -1)
     clips = {"512": torch.stack([torch.roll(frame, t, 1) for t, frame in enumerate(still)]), "1080p": moving_face(frames, options.device)}

@@ -86,7 +86,7 @@ class RenderPasses(io.ComfyNode):
             "RenderPasses",
             "Render Passes",
             "Renders the fitted head over the whole plate as data passes: normals, depth, texture coordinates, parts, mask. As images, "
-            "and if you like as files in the output folder. Before: Fit 3D Prior or an Edit node. About 0.1 s a frame at 1080p on a CPU.",
+            "and if you like as files in the output folder. Before: Fit 3D Prior or an Edit node. About 0.2 s a frame at 1080p on a CPU.",
             search_aliases=["AOV", "normal pass", "depth", "UV pass", "cryptomatte", "EXR"],
             is_output_node=True,
             inputs=[

@@ -27,7 +27,7 @@ WIDTH, ROW, TITLE = 300, 24, 40
 PICTURE = 300  # height of a node's picture
 TEXT = 90  # further height of a text of several lines
 FRAME, HEADING = 15, 50  # of a group around its nodes, and above their titles
-SHOWS_A_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "DynamicFace_QCReport", "DynamicFace_Provenance")
+SHOWS_A_PICTURE = ("LoadImage", "LoadVideo", "PreviewImage", "SaveImage", "SaveVideo", "DynamicFace_QCReport", "DynamicFace_Provenance")
 SHOWS_A_PICTURE += ("DynamicFace_EditExpression", "DynamicFace_EditPose", "DynamicFace_EditIdentity", "DynamicFace_EditLight")  # live
 SHOWS_A_PICTURE += ("DynamicFace_Composite", "DynamicFace_Expression", "DynamicFace_Swap", "DynamicFace_RenderPrior")  # while it runs
 THUMBNAIL, THUMBNAIL_TILES = 320, 3
@@ -143,6 +143,7 @@ def _options(field: tuple) -> dict:
 # --- the workflows ------------------------------------------------------------------------------------------------------
 
 A, B = {"image": "portrait_a.png"}, {"image": "portrait_b.png"}
+ATTRIBUTES = ("normal", "expression", "pose", "illumination", "background")
 
 
 def _fitted(g: Graph, photo: dict, name: str) -> dict:
@@ -299,12 +300,14 @@ def generate_an_expression(g: Graph) -> None:
     )
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
-    prior = _fitted(g, photo, "")
+    with g.group("Analyse"):
+        prior = _fitted(g, photo, "")
     g.column()
-    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
-    g.column()
-    composite = g.add("DynamicFace_Composite", prior=(edited, "prior"))
-    _generated(g, edited, prior, composite, "expression_generated")
+    with g.group("Change"):
+        edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
+        g.column()
+        composite, guides = _composed(g, edited)
+    _generated(g, guides, prior, composite, "expression_generated")
 
 
 def swap_with_the_generator(g: Graph) -> None:
@@ -318,45 +321,61 @@ def swap_with_the_generator(g: Graph) -> None:
     source = g.add("LoadImage", "Source: this person", values=A)
     target = g.add("LoadImage", "Target: in this picture", values=B)
     g.column()
-    who = _fitted(g, source, "source")
-    where = _fitted(g, target, "target")
+    with g.group("Analyse"):
+        who = _fitted(g, source, "source")
+        where = _fitted(g, target, "target")
     g.column()
-    composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
-    composite = g.add("DynamicFace_Composite", prior=(composed, "prior"))
-    _generated(g, composed, who, composite, "swap_generated", mixture=True)
+    with g.group("Compose"):
+        composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
+        composite, guides = _composed(g, composed)
+    _generated(g, guides, who, composite, "swap_generated", mixture=True)
 
 
-def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, mixture: bool = False) -> None:
-    """From a composed prior to the saved picture through the embedded generator and a stock sampler."""
-    guides = g.add("DynamicFace_RenderGuides", prior=(prior, "prior"), values={"size": 256, "zoom": 1.3})
+def _composed(g: Graph, prior: dict) -> tuple[dict, dict]:
+    """The composite in its plate, and the guides for the embedded generator."""
+    composite = g.add("DynamicFace_Composite", prior=(prior, "prior"))
+    return composite, g.add("DynamicFace_RenderGuides", prior=(prior, "prior"), values={"size": 256, "zoom": 1.3})
+
+
+def _generated(g: Graph, guides: dict, source: dict, composite: dict, name: str, mixture: bool = False) -> None:
+    """From guides to the saved picture through the embedded generator and a stock sampler."""
     streams = {}
     g.column()
     if mixture:
-        chain = {}
-        for attribute in ("normal", "expression", "pose", "illumination", "background"):
-            wires = {"guides": (guides, "guides"), **chain}
-            guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
-            chain = {"previous": (guider, "guiders")}
+        with g.group("Mixture of Guiders"):
+            streams["mixture"] = (_guiders(g, guides), "mixture")
         g.column()
-        streams["mixture"] = (g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"]), "mixture")
-        streams["fusion"] = (g.add("DynamicFace_DualStreamFusion"), "fusion")
-    streams["identity"] = (g.add("DynamicFace_IdentityStream", source=(source, "prior")), "identity")
-    streams["detail"] = (g.add("DynamicFace_DetailStream", source=(source, "prior")), "detail")
+    with g.group("Streams"):
+        streams["identity"] = (g.add("DynamicFace_IdentityStream", source=(source, "prior")), "identity")
+        streams["detail"] = (g.add("DynamicFace_DetailStream", source=(source, "prior")), "detail")
+        if mixture:
+            streams["fusion"] = (g.add("DynamicFace_DualStreamFusion"), "fusion")
     g.column()
-    model = g.add("DynamicFace_LoadDynamicFace")
-    empty = {"positive": (model, "empty"), "negative": (model, "empty")}
-    applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
+    with g.group("Generate"):
+        model = g.add("DynamicFace_LoadDynamicFace")
+        empty = {"positive": (model, "empty"), "negative": (model, "empty")}
+        applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
+        g.column()
+        conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
+        values = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+        latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
+        crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
     g.column()
-    conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
-    values = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
-    crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
-    g.column()
-    inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
-    pasted = g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
-    g.column()
-    g.add("SaveImage", "Generated", images=(pasted, "image"), values={"filename_prefix": f"DynamicFace/{name}"})
-    g.add("PreviewImage", "Without the generator", images=(composite, "image"))
+    with g.group("Deliver"):
+        inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
+        pasted = g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
+        g.add("SaveImage", "Generated", images=(pasted, "image"), values={"filename_prefix": f"DynamicFace/{name}"})
+        g.add("PreviewImage", "Without the generator", images=(composite, "image"))
+
+
+def _guiders(g: Graph, guides: dict) -> dict:
+    """All five guiders and their mixture, in one column."""
+    chain = {}
+    for attribute in ATTRIBUTES:
+        wires = {"guides": (guides, "guides"), **chain}
+        guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
+        chain = {"previous": (guider, "guiders")}
+    return g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"])
 
 
 def expression_by_name(g: Graph) -> None:
@@ -385,11 +404,12 @@ def bring_a_photograph_to_life(g: Graph) -> None:
     )
     keyframes = {"smile": [[0, 0, "smooth"], [11, 0.8]], "blink_left": [[3, 0], [5, 1], [7, 0]], "blink_right": [[3, 0], [5, 1], [7, 0]]}
     keyframes["yaw"] = [[0, -6, "smooth"], [11, 6]]
+    rows = ",\n ".join(f"{json.dumps(name)}: {json.dumps(keys)}" for name, keys in keyframes.items())
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
     prior = _fitted(g, photo, "")
     g.column()
-    moved = g.add("DynamicFace_ExpressionCurves", prior=(prior, "prior"), values={"keyframes": json.dumps(keyframes, indent=1)})
+    moved = g.add("DynamicFace_ExpressionCurves", prior=(prior, "prior"), values={"keyframes": f"{{\n {rows}\n}}"})
     g.column()
     result = g.add("DynamicFace_Composite", prior=(moved, "prior"))
     g.column()
@@ -510,18 +530,14 @@ def your_checkpoint_a_still(g: Graph) -> None:
     g.column()
     _shown(g, guides)
     g.column()
-    attributes, loaded, chained = ("normal", "expression", "pose", "illumination", "background"), {}, {}
+    loaded = {}
     with g.group("Mixture of Guiders (needs files)", muted=True):
-        for attribute in attributes:
+        for attribute in ATTRIBUTES:
             values = {"file": f"dynamicface/sd15/guider_{attribute}.safetensors", "guider": attribute}
             loader = g.add("DynamicFace_LoadAdapter", f"Load {attribute} guider", values=values, **loaded)
             loaded = {"previous": (loader, "adapters")}
         g.column()
-        for attribute in attributes:
-            wires = {"guides": (guides, "guides"), **chained}
-            guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
-            chained = {"previous": (guider, "guiders")}
-        mixture = g.add("DynamicFace_MixtureOfGuiders", guidance=chained["previous"])
+        mixture = _guiders(g, guides)
     g.column()
     with g.group("Streams"):
         detail = g.add("DynamicFace_DetailStream", source=(who, "prior"))
