@@ -21,7 +21,7 @@ _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
-_BEHIND = 0.006  # metres
+BEHIND = 0.006  # metres
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
 
@@ -55,9 +55,13 @@ class Surface:
 
     def shade(self, which: int, illumination: Tensor) -> Tensor:
         """Shading (P, 3) with the filmed (0) or composed (1) normals under (F, 9, 3)."""
+        return self.shade_normals(self.normals[which], illumination)
+
+    def shade_normals(self, normals: Tensor, illumination: Tensor) -> Tensor:
+        """Shading (P, 3) of unit normals (P, 3) in camera space under (F, 9, 3)."""
         if len(illumination) == 1:
-            return light.shade(self.normals[which][None], illumination)[0]
-        frames = light.basis(self.normals[which]).split(self.frame.bincount(minlength=len(illumination)).tolist())
+            return light.shade(normals[None], illumination)[0]
+        frames = light.basis(normals).split(self.frame.bincount(minlength=len(illumination)).tolist())
         return torch.cat([basis @ lamp for basis, lamp in zip(frames, illumination, strict=True)]).clamp_min(0.01)
 
     @cached_property
@@ -70,7 +74,7 @@ class Surface:
         size = self.before.size
         column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
         other = groups(self.before.part)[self.frame, row, column] != self.group
-        behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + _BEHIND
+        behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + BEHIND
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
         unseen = (other | behind | turned).to(self.uv.dtype)
