@@ -21,7 +21,7 @@ STAGES = {  # the menu: what stands in which folder, in the order of work; short
     "Generate": "GenerateFace LoadDynamicFace LoadAdapter Guider MixtureOfGuiders IdentityStream DetailStream DualStreamFusion "
     "ApplyDynamicFace",
     "Stabilise": "FusionTVO FusionTVOSampling SharedNoise",
-    "Deliver": "QCReport Compare Gate Provenance RenderPasses ExportFace ExportARKit",
+    "Deliver": "QCReport Compare Gate Provenance ProvenanceVideo RenderPasses ExportFace ExportARKit",
 }
 
 Track = io.Custom("DYNAMICFACE_TRACK")
