@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import platform
 import statistics
 import time
@@ -173,12 +174,18 @@ def spread(items: Sequence, count: int | None) -> list:
 def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Report:
     """One measurement as a report; missing data, tools or weights become its reason."""
     module = measure.__globals__["__spec__"].name.rpartition(".")[2]  # also where it runs as the program
-    started, worked = time.perf_counter(), time.process_time()
+    started, worked = time.perf_counter(), _worked()
     try:
         tables = measure(pipe, options)
-        return Report(name, tables, module=module, seconds=time.perf_counter() - started, processor_seconds=time.process_time() - worked)
+        return Report(name, tables, module=module, seconds=time.perf_counter() - started, processor_seconds=_worked() - worked)
     except (SkippedError, DynamicFaceError) as reason:
         return Report(name, skipped=str(reason), module=module)
+
+
+def _worked() -> float:
+    """Seconds of processor time so far, of this process and those it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

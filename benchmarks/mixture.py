@@ -45,7 +45,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
             published_stack(options.device, repeats, counts),
             whole_generator(options.device, repeats, counts),
             reference_cache(options.device, repeats),
-            precision(options.device, repeats),
+            precision(options.device, repeats, *((1, SIZE // 2) if options.quick else (FRAMES, SIZE))),
             over_frames(options.device, repeats, clips),
         ]
 
@@ -125,12 +125,12 @@ def reference_cache(device: str, repeats: int) -> Table:
     return Table("Reference attention: frames/s", ("", "frames/s"), rows, f"{FRAMES} frames of {SIZE} px, {STEPS} steps, one source.")
 
 
-def precision(device: str, repeats: int) -> Table:
+def precision(device: str, repeats: int, frames: int = FRAMES, size: int = SIZE) -> Table:
     """Time, weights and peak memory of one step in each precision."""
     rows, peaks = [], {}
     for name, dtype in PRECISIONS.items():
         network = generator(device).to(dtype)
-        picture, maps, source = (cast(value, dtype) for value in inputs(FRAMES, device, GUIDERS))
+        picture, maps, source = (cast(value, dtype) for value in inputs(frames, device, GUIDERS, size))
         conditions = network.condition(maps, reference=source)
         times = 1 if dtype is torch.float16 and device == "cpu" else repeats  # processors compute it in software, very slowly
         work = partial(denoise, network, picture, conditions)
@@ -139,14 +139,14 @@ def precision(device: str, repeats: int) -> Table:
         with PeakMemory() as memory:
             denoise(network, picture, conditions)
         peaks[name] = weights + memory.peak
-        rows.append((name, time / FRAMES, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
+        rows.append((name, time / frames, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
     saved = 100 * (1 - peaks["float16"] / peaks["float32"])
     return Table(
         "Precision of the embedded generator, one step",
         ("precision", "ms per frame", "weights, MB", "peak of what a step makes, MB", "memory saved"),
         rows,
-        f"{FRAMES} frames of {SIZE} px. Memory is counted from the tensors themselves, so it is the same on every device.",
-        (Figure("mixture.fp16_memory_saved", saved, "%", "higher", f"weights and one step, {FRAMES} frames of {SIZE} px"),),
+        f"Frames of {size} px, {frames} at once. Memory is counted from the tensors themselves, so it is the same on every device.",
+        (Figure("mixture.fp16_memory_saved", saved, "%", "higher", f"weights and one step, frames of {size} px"),),
     )
 
 
@@ -238,10 +238,10 @@ def stirred(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def inputs(frames: int, device: str, names: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+def inputs(frames: int, device: str, names: tuple[str, ...], size: int = SIZE) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Pictures (F, 3, S, S), a map per guider and one source."""
-    picture = torch.rand(frames, 3, SIZE, SIZE, device=device) * 2 - 1
-    return picture, {name: torch.rand(frames, 3, SIZE, SIZE, device=device) for name in names}, picture[:1].clone()
+    picture = torch.rand(frames, 3, size, size, device=device) * 2 - 1
+    return picture, {name: torch.rand(frames, 3, size, size, device=device) for name in names}, picture[:1].clone()
 
 
 def denoise(network: Generator, picture: Tensor, conditions: Conditions) -> Tensor:

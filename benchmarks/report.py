@@ -33,7 +33,7 @@ MEASUREMENTS = {
     "rig": "Rig for other programs",
     "synthetic": "Synthetic faces",
 }
-TOOLS = "pip install scikit-image scipy opencv-python-headless"
+TOOLS = "pip install scikit-image scipy opencv-python-headless diffusers"
 QUICK = 2
 _PUBLISHED = """## What others publish
 

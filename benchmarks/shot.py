@@ -24,7 +24,7 @@ from dynamicface.track import track_faces
 from .common import Figure, Options, Table, command
 
 FRAMES = (300, 900)
-QUICK = (8, 32)
+QUICK = (8, 24)
 _SIZE = (1080, 1920)
 
 

@@ -39,7 +39,7 @@ from .faces import retrack
 from .speed import moving_face, peak_memory
 
 CLIPS, FRAMES = 3, 48
-QUICK_CLIPS, QUICK_FRAMES = 1, 12
+QUICK_CLIPS, QUICK_FRAMES = 1, 8
 EXPOSURE, COLOUR, NOISE, JITTER = 0.05, 0.025, 0.02, (1.0, 3.0)  # of 1; px in the plate
 METHODS = ("as it came", "temporal median of 5", "flow blending", "FusionTVO, live", "FusionTVO")
 _BLOTCHES = 2, 8  # px
