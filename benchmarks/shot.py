@@ -24,7 +24,7 @@ from dynamicface.track import track_faces
 from .common import Figure, Options, Table, command
 
 FRAMES = (300, 900)
-QUICK = (8, 24)
+QUICK = (4, 12)
 _SIZE = (1080, 1920)
 
 
@@ -58,7 +58,8 @@ def _loop(source: Path, path: Path, frames: int) -> None:
     """A clip repeated and enlarged to 1080p, the face at about half of the height."""
     clip = Clip(source)
     plates = [
-        F.interpolate(clip[f][None].permute(0, 3, 1, 2), _SIZE, mode="bilinear")[0].permute(1, 2, 0) for f in range(min(len(clip), 40))
+        F.interpolate(clip[f][None].permute(0, 3, 1, 2), _SIZE, mode="bilinear")[0].permute(1, 2, 0)
+        for f in range(min(len(clip), frames, 40))
     ]
     pictures = [(plate * 255).byte().numpy() for plate in plates]
     with av.open(str(path), "w") as target:
