@@ -83,14 +83,15 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         "swapped frame by frame": defaultdict(list),
     }
     untouched = []
-    for number, path in enumerate(options.data.clips(QUICK_CLIPS if options.quick else options.count(CLIPS))):
+    for number, path in enumerate(options.data.clips(options.count(1 if options.quick else CLIPS))):
         shot = swapped(pipe, path, options, number)
+        best = score(pipe, shot.truth, shot)
         for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
             for name, result in methods(bad, shot).items():
                 found[kind][name].append(score(pipe, result, shot))
                 if name.startswith("FusionTVO"):
                     untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]))
-            found[kind]["the truth itself"].append(score(pipe, shot.truth, shot))
+            found[kind]["the truth itself"].append(best)
         log.info("clip %d: %s", number + 1, path.name)
     frames = len(shot.plate)
     return [*(_quality(kind, rows, frames, untouched) for kind, rows in found.items()), background(pipe, options), seams(), *cost(options)]

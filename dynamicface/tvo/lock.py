@@ -26,6 +26,7 @@ _STEPS = 6  # Gauss-Newton steps on each scale, at most
 _ENOUGH = 0.01  # px; a step this small was the last
 _SCALES = 2  # the picture halved, then as it is
 _LEAN = 1e-3  # widths of the picture; by so much another face than the plate's seems to lie elsewhere, though it does not
+_LIKELY = 2  # standard deviations
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def anchor(consensus: Tensor, plate: Tensor, weight: Tensor, wander: Tensor) -> 
 
     wander (4,): how far off the consensus may be, the variance of each number of its motion; without any shaking nothing is moved. Where
     the result shows somebody else, a registration onto the plate leans by about `_LEAN`: what is measured counts as much as it is the
-    likelier cause.
+    likelier cause, and never for more than shaking would explain. A face that was put elsewhere on purpose all but stays there.
     """
     lean = wander.new_tensor([_LEAN, _LEAN, 4 * _LEAN, 4 * _LEAN]).square()
-    return wander / (wander + lean) * measure(consensus, plate, weight).motion
+    most = _LIKELY * wander.sqrt()
+    return (wander / (wander + lean) * measure(consensus, plate, weight).motion).clamp(-most, most)
 
 
 def regrade(picture: Tensor, consensus: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
