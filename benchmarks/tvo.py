@@ -11,6 +11,7 @@ python -m benchmarks.tvo --pictures DIR writes strips and time slices of one cli
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -55,6 +56,7 @@ _MOVES = 0.02  # standard deviation of an opening below which there is nothing t
 _PORTRAITS, _PEOPLE = 16, (2, 10, 4, 1, 3)  # of so many portraits spread over the set: adults who look into the camera
 _EYES = ((159, 145, 33, 133), (386, 374, 362, 263))
 _PARTS = ((LIPS_OUTER,), EYES)  # outlines of what opens and closes, in the order of `openings`
+_READ = 16  # px, motion per frame and the window of the SSIM together
 _GROWN = 1.15  # the windows around them
 _QUICK_FRAMES = 20
 COLUMNS = (
@@ -89,16 +91,16 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
             for name, result in methods(bad, shot).items():
                 found[kind][name].append(score(pipe, result, shot))
+                log.info("%s, %s, %s: %s", path.name, kind, name, " ".join(f"{value:.3f}" for value in found[kind][name][-1]))
                 if name.startswith("FusionTVO"):
                     untouched.append(torch.equal(result[shot.mask == 0], bad[shot.mask == 0]))
             found[kind]["the truth itself"].append(best)
-        log.info("clip %d: %s", number + 1, path.name)
     frames = len(shot.plate)
     return [*(_quality(kind, rows, frames, untouched) for kind, rows in found.items()), background(pipe, options), seams(), *cost(options)]
 
 
 def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], frames: int, untouched: Sequence[bool]) -> Table:
-    means = {name: np.nanmean(np.array(values), axis=0).tolist() for name, values in rows.items()}
+    means = {name: torch.tensor(values).nanmean(0).tolist() for name, values in rows.items()}
     clips = len(next(iter(rows.values())))
     ours, before = means["FusionTVO"], means["as it came"]
     data = f"{clips} clip{'s' * (clips > 1)} of {frames} frames, {kind}"
@@ -121,6 +123,7 @@ def _quality(kind: str, rows: dict[str, list[tuple[float, ...]]], frames: int, u
         f"the mask are identical to the bit in {sum(untouched)} of "
         f"{len(untouched)} results, of all clips and both inputs."
     )
+    figures = tuple(figure for figure in figures if not math.isnan(figure.value))  # where nothing opens and closes
     return Table(f"Swapped clips, {kind}; means of {clips} clips", ("", *COLUMNS), [(k, *v) for k, v in means.items()], note, figures)
 
 
@@ -225,20 +228,32 @@ def flow_blending(clip: Tensor, flow: PairFlow, share: float = 0.5) -> Tensor:
 
 def score(pipe: FacePipeline, result: Tensor, shot: Shot) -> tuple[float, ...]:
     """`COLUMNS` of a result."""
-    inside = (shot.mask > _INNER).to(result)
-    steady = inside[1:] * (shot.flow.backward_seen[:, 0] > _INNER)
-    fine, wanted = (_fine(clip) * inside for clip in (result, shot.truth))
-    distance = ((result - shot.truth).square().mean(-1) * inside).sum() / inside.sum()
+    rows, columns = _around(shot.mask > _INNER)
+    here, truth, mask = (images[:, rows, columns] for images in (result, shot.truth, shot.mask))
+    flow, seen = (part[..., rows, columns] for part in (shot.flow.backward, shot.flow.backward_seen[:, 0]))
+    inside = (mask > _INNER).to(result)
+    steady = inside[1:] * (seen > _INNER)
+    fine, wanted = (_fine(clip) * inside for clip in (here, truth))
+    distance = ((here - truth).square().mean(-1) * inside).sum() / inside.sum()
     return (
-        float(inter_frame_ssim(result, shot.flow.backward, steady).mean()),
-        255 * float(warp_error(result, shot.flow.backward, steady).mean()),
-        float((detail(result, inside) / detail(shot.truth, inside)).mean()),
+        float(inter_frame_ssim(here, flow, steady).mean()),
+        255 * float(warp_error(here, flow, steady).mean()),
+        float((detail(here, inside) / detail(truth, inside)).mean()),
         float((fine * wanted).sum() / (fine.norm() * wanted.norm())),
         255 * float(distance.sqrt()),
-        float(ssim(result, shot.truth, inside).mean()),
+        float(ssim(here, truth, inside).mean()),
         *tracked_amplitudes(pipe, result, shot),
         *pixel_amplitudes(result, shot),
     )
+
+
+def _around(inside: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of everything inside (F, H, W), with what flow and windows read around it."""
+    spans = []
+    for dim in (1, 0):
+        found = inside.any(0).any(dim).nonzero()[:, 0]
+        spans.append(slice(max(int(found.amin()) - _READ, 0), int(found.amax()) + 1 + _READ))
+    return spans[0], spans[1]
 
 
 def _fine(clip: Tensor) -> Tensor:
