@@ -44,7 +44,6 @@ from .faces import RIGID, retrack, similarity
 from .speed import moving_face
 
 CLIPS, FRAMES = 3, 48
-QUICK_CLIPS, QUICK_FRAMES = 1, 8
 EXPOSURE, COLOUR, NOISE, JITTER = 0.05, 0.025, 0.02, (1.0, 3.0)  # of 1; px in the plate
 METHODS = ("as it came", "temporal median of 5", "flow blending", "FusionTVO, live", "FusionTVO")
 _BLOTCHES = 2, 8  # px
@@ -58,7 +57,7 @@ _EYES = ((159, 145, 33, 133), (386, 374, 362, 263))
 _PARTS = ((LIPS_OUTER,), EYES)  # outlines of what opens and closes, in the order of `openings`
 _READ = 16  # px, motion per frame and the window of the SSIM together
 _GROWN = 1.15  # the windows around them
-_QUICK_FRAMES = 20
+_QUICK_FRAMES = 12
 COLUMNS = (
     *("inter-frame SSIM", "warp error x 255", "detail over truth", "detail's correlation", "distance to truth x 255", "SSIM to truth"),
     *("mouth amplitude, tracked", "lid amplitude, tracked", "mouth amplitude, pixels", "eye amplitude, pixels"),
