@@ -21,9 +21,10 @@ from dynamicface.render import render_prior
 from .common import Figure, Options, Table, command
 
 HEIGHT, WIDTH = 1080, 1920
-FRAMES = 40
+FRAMES = 40  # half of them are a clip for the tracker still, which takes a few pictures for unrelated photos
 WINDOW = 8  # frames composed at once, as the pipeline does
 REPEATS = 3
+QUICK_REPEATS, QUICK_WINDOWS = 1, 1
 _LIMITS = {
     "track": "the landmark net's and detector's convolutions",
     "fit": "small dense solves and the light's texture, one batch per clip",
@@ -34,18 +35,21 @@ _PATH = tuple(_LIMITS)
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    frames = max(options.count(FRAMES) // WINDOW, 4) * WINDOW
+    repeats, count = (QUICK_REPEATS, QUICK_WINDOWS) if options.quick else (REPEATS, FRAMES // WINDOW)
+    frames = FRAMES
     clip = moving_face(frames, options.device)
     warm = pipe.fit(clip[:WINDOW])
     pipe.render(pipe.edit(warm, smile=0.8))
 
     stages, once = {}, {}
-    stages["track"], once["track"] = per_frame(pipe.track, clip, options.device)
+    stages["track"], once["track"] = per_frame(pipe.track, clip, options.device, repeats)
     track = pipe.track(clip)
     half = select_track(track, frames // 2)
-    stages["fit"], once["fit"] = per_frame(lambda part: pipe.fit(part, track if len(part) == frames else half), clip, options.device)
+    stages["fit"], once["fit"] = per_frame(
+        lambda part: pipe.fit(part, track if len(part) == frames else half), clip, options.device, repeats
+    )
     edited = pipe.edit(pipe.fit(clip, track), smile=0.8)
-    parts = [select_frames(edited, index) for index in windows(frames, WINDOW)]
+    parts = [select_frames(edited, index) for index in windows(frames, WINDOW)][:count]
     stages["render 512²"] = by_window(lambda part: render_prior(part, pipe.head, 512), parts, options.device)
     stages["guides 512²"] = by_window(lambda part: pipe.guides(part, 512), parts, options.device)
     changes = []
@@ -109,10 +113,10 @@ def select_track(track: FaceTrack, frames: int) -> FaceTrack:
     return replace(track, **{name: value[:frames] for name in per_frame if (value := getattr(track, name)) is not None})
 
 
-def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str) -> tuple[np.ndarray, np.ndarray]:
+def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str, repeats: int) -> tuple[np.ndarray, np.ndarray]:
     """Milliseconds (wall, processor) per further frame and once per clip, from the clip and its first half."""
     half = len(clip) // 2
-    short, long = (median([timed(work, part, device) for _ in range(REPEATS)]) for part in (clip[:half], clip))
+    short, long = (median([timed(work, part, device) for _ in range(repeats)]) for part in (clip[:half], clip))
     each = (long - short) / (len(clip) - half)
     return each, (long - each * len(clip)).clip(0)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
 from .images import empty_masks, linear_crops, transform
+from .other_side import other_side
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
 from .skin import SwapLook, foreign_skin, revealed
@@ -87,15 +88,23 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     reach = _reach(before, after)
     known = surface.raster.mask[:, None].to(fields.dtype)
     moved, seen = fields[:, :2], fields[:, 5:] * (1 - surface.unseen[0])
+    turned = not torch.equal(prior.rotation, filmed.rotation)
+    person = _person(prior, crop, torch.zeros_like(moved)) if turned else moved.new_ones(len(moved), 1, _FIELD, _FIELD)
     if not torch.equal(before.screen, after.screen):
         seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
-        around, outside = _follow_contour(before, after)
+        around, outside = _follow_contour(before, after, person)
+        if turned:
+            seen = seen * sample(person, surface.raster.scatter(surface.came_from[:, :2]) * (_FIELD / crop.size))
         moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)
     flow = _spread(moved, seen, reach, crop.size)
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
     gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
     colour, alpha = revealed(surface, prior.identity, picture)
+    if turned:
+        twin, twin_alpha = other_side(surface, filmed.illumination, picture, person)
+        colour = torch.lerp(twin, colour, alpha / (alpha + twin_alpha * (1 - alpha)).clamp_min(1e-4))
+        alpha = 1 - (1 - alpha) * (1 - twin_alpha)
     if foreign:
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
         colour = torch.lerp(colour, skin, skin_alpha)
@@ -173,11 +182,11 @@ def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int,
     return out
 
 
-def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:
+def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor:
     """(F, 1, h, w) how far what lands at a pixel is the person rather than the background; 1 where no matte is known."""
     matte = prior.background.matte
     if matte is None:
-        return 1.0
+        return flow.new_ones(len(flow), 1, _FIELD, _FIELD)
     step = crop.size / _FIELD
     grid = pixel_grid(_FIELD, _FIELD, flow) * step
     grid = grid + sample(flow, grid.expand(len(flow), -1, -1, -1)).permute(0, 2, 3, 1)
@@ -210,14 +219,16 @@ def _changing(flow: Tensor, gain: Tensor, alpha: Tensor) -> Tensor:
     return ((soft - 0.01) / 0.98).clamp(0, 1)
 
 
-def _follow_contour(before: PosedHead, after: PosedHead) -> tuple[Tensor, Tensor]:
+def _follow_contour(before: PosedHead, after: PosedHead, person: Tensor) -> tuple[Tensor, Tensor]:
     """Flow beside a head that turns, (F, 2, H, W) in crop px, and where it holds, (F, 1, H, W).
 
     A turning head hides surface behind its contour, which the mesh cannot tell the plate. So the plate beside the head keeps its distance
     to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one.
     """
-    masks = [F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after)]
-    old, new = blur(signed_distance(torch.cat(masks), _FAR), 1, 1).chunk(2)
+    filmed, composed = (F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after))
+    # Where the fit reaches beyond the person, the background must not be drawn in.
+    filmed = filmed * F.interpolate(person, filmed.shape[-2:], mode="area")
+    old, new = blur(signed_distance(torch.cat([filmed, composed]), _FAR), 1, 1).chunk(2)
     padded = F.pad(old, (1, 1, 1, 1), mode="replicate")
     slope = torch.cat([padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]], 1)
     flow = F.normalize(slope, dim=1) * (new - old) * (before.size / _CONTOUR)

@@ -21,7 +21,7 @@ _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
-_BEHIND = 0.006  # metres
+BEHIND = 0.006  # metres
 _MAX_GAIN = 4.0
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
@@ -67,7 +67,7 @@ class Surface:
         column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
         from_pixel = (self.frame * size + row) * size + column
         other = groups(self.before.part.take(from_pixel)) != self.group
-        behind = self.came_from[:, 2] > self.before.depth.take(from_pixel) + _BEHIND
+        behind = self.came_from[:, 2] > self.before.depth.take(from_pixel) + BEHIND
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
         # A lid that travels takes its own skin along, not the lashes and the white it closed over.
