@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import landmark_sets
 from .conventions import PARTS
-from .filters import blur, fill_holes, masked_blur, sample
+from .filters import blur, fill_holes, masked_blur, sample, sample_each
 from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
@@ -42,13 +42,13 @@ class SwapLook:
     feather: float = 0.008  # metres
 
 
-def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+def revealed(surface: Surface, identity: Identity, picture: Tensor) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) under the filmed light and alpha (F, 1, H, W) of surface that comes into view.
 
-    shading: (P, 3) under the filmed light; picture: (F, 3, H, W) the linear plate in the crop. Skin and eyeballs are matched to what the
-    plate shows of them next to the gap, so that a fold that opens has no border.
+    picture: (F, 3, H, W) the linear plate in the crop. Skin and eyeballs are matched to what the plate shows of them next to the gap, so
+    that a fold that opens has no border.
     """
-    head, size = surface.after.head, surface.after.size
+    head, size, shading = surface.after.head, surface.after.size, surface.shading
     albedo = head.albedo if identity.albedo is None else identity.albedo
     inside = (2 * blur(surface.raster.mask[:, None].to(shading.dtype), max(size // 128, 1), 2) - 1).clamp(0, 1)
     skin = surface.picture((surface.group == SKIN).to(shading.dtype))
@@ -204,9 +204,11 @@ def _bare_skin(picture: Tensor, posed: PosedHead, size: int) -> tuple[Tensor, Te
 
 def _read(image: Tensor, surface: Surface) -> Tensor:
     """A texture (3, U, U) or (F, 3, U, U) on the surface: (F, 3, H, W)."""
-    frames = len(surface.before.screen)
-    image = image.expand(frames, *image.shape[-3:])
-    return sample(image, surface.raster.scatter(surface.uv) * image.shape[-1])
+    image = image if image.dim() == 4 else image[None]
+    values = sample_each(image, surface.uv * image.shape[-1], surface.frame)
+    frames, height, width = surface.raster.face.shape
+    beside = image[:, None, :, 0, 0].expand(frames, height * width, -1)  # goes on beside the head, for whoever reads across its edge
+    return beside.flatten(0, 1).index_copy(0, surface.raster.pixel, values).view(frames, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _face_mean(images: Tensor, head: HeadModel) -> Tensor:

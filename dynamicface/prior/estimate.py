@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ImageError
-from ..images import linear_crops
+from ..images import linear_crops, windows
 from ..types import FacePrior, FaceTrack, Filmed, Identity
 from . import texture
 from .camera import euler_from_rotation, image_centre
@@ -102,7 +102,7 @@ def _fit_frames(
     who = fit_landmarks(landmarks[None, deciding], head, focal[None, deciding], centre, weight=presence[None, deciding], settings=settings)
     parts = [
         fit_landmarks(landmarks[None, s], head, focal[None, s], centre, shape=who.shape, settings=settings or _EXPRESSIVE)
-        for s in torch.arange(frames).split(_CHUNK)
+        for s in windows(frames, _CHUNK)
     ]
     joined = {
         k: torch.cat([getattr(p, k) for p in parts], 1) for k in ("expression", "rotation", "translation", "gaze", "projected", "error")
@@ -162,16 +162,16 @@ def _with_light_and_albedo(
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights = []
-    for index in torch.arange(frames).split(_WINDOW):
+    for index in windows(frames, _WINDOW):
         radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index)
         lights.append(texture.light_under(radiance, weight, normal, albedo, head))
         if progress is not None:
-            progress(int(index[-1]) + 1, frames)
+            progress(index.stop, frames)
     identity = Identity(prior.identity.shape, albedo, seen, prior.identity.embedding)
     return prior.replace(identity=identity, illumination=torch.cat(lights))
 
 
-def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
     """Linear radiance, weight and vertex normals of some frames."""
     part = select_frames(prior, index)
     crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
@@ -180,8 +180,8 @@ def _textures(prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int
     return radiance, weight, posed.normal
 
 
-def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
-    """The prior of some of its frames."""
+def select_frames(prior: FacePrior, index: Tensor | slice) -> FacePrior:
+    """The prior of some of its frames; a slice gives a view of the plate, an index tensor a copy."""
     per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset", "confidence")
     background = prior.background
     if background is not None:

@@ -43,7 +43,10 @@ class Atlas:
 
     def gather(self, attribute: Tensor) -> Tensor:
         """Vertex attribute (F, V, C) at the texels: (F, P, C)."""
-        return (attribute[:, self.corner] * self.weight[..., None]).sum(2)
+        frames, vertices, channels = attribute.shape
+        shared = attribute.transpose(0, 1).reshape(vertices, -1)  # one row per vertex for all frames
+        values = F.embedding_bag(self.corner, shared, per_sample_weights=self.weight, mode="sum")
+        return values.unflatten(1, (frames, channels)).transpose(0, 1)
 
     def scatter(self, values: Tensor) -> Tensor:
         """(F, P, C) -> (F, C, U, U), 0 where there is no surface."""
