@@ -8,7 +8,7 @@ One protocol (`common.py`). A measurement is a module here with
 - `Table.figures` are the few numbers that must not get worse: Figure("tvo.ssim_gain", 17.2, "%", "higher", data="8 clips").
   They go into the table of targets (`targets.py` lists the keys it waits for) and into the history. Keys are never renamed.
 - `options.count(full)` is how many samples to take; `options.quick` asks for the smallest run that still means something: at most about
-  30 s on two cores. `options.data` finds the pictures, `options.device` is where to run.
+  15 s on two cores. `options.data` finds the pictures, `options.device` is where to run.
 - What cannot be measured here (a folder, a tool, a weight file is missing) raises SkippedError("one sentence: what is missing, what to
   do"). The report then says "not measured" with that sentence. Nothing is ever filled in from elsewhere.
 - Random numbers come from SEED; speed is the median of repeats, with their spread in the figure.

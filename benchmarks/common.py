@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,6 +45,9 @@ class Figure:
     data: str  # what it was measured on, with the number of samples
     spread: float = 0.0  # standard deviation of repeats; 0 where a repeat gives the same number
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))  # measurements hand over numbers of NumPy and torch, too
+
     @classmethod
     def repeated(cls, key: str, values: Sequence[float], unit: str, better: Literal["lower", "higher"], data: str) -> Figure:
         """The median of repeats, with their standard deviation as the median of absolute deviations tells it."""
@@ -60,6 +64,7 @@ class Table:
     rows: list[tuple]
     note: str = ""
     figures: tuple[Figure, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)  # keys of figures that this run could not find out, each with the reason
 
     def markdown(self) -> str:
         lines = ["| " + " | ".join(self.columns) + " |", "|" + " --- |" * len(self.columns)]
@@ -85,6 +90,10 @@ class Report:
     @property
     def figures(self) -> list[Figure]:
         return [figure for table in self.tables for figure in table.figures]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        return {key: reason for table in self.tables for key, reason in table.missing.items()}
 
     def markdown(self) -> str:
         body = [f"Not measured: {self.skipped}"] if self.skipped else [table.markdown() for table in self.tables]
@@ -165,12 +174,18 @@ def spread(items: Sequence, count: int | None) -> list:
 def run(name: str, measure: Measure, pipe: FacePipeline, options: Options) -> Report:
     """One measurement as a report; missing data, tools or weights become its reason."""
     module = measure.__globals__["__spec__"].name.rpartition(".")[2]  # also where it runs as the program
-    started, worked = time.perf_counter(), time.process_time()
+    started, worked = time.perf_counter(), _worked()
     try:
         tables = measure(pipe, options)
-        return Report(name, tables, module=module, seconds=time.perf_counter() - started, processor_seconds=time.process_time() - worked)
+        return Report(name, tables, module=module, seconds=time.perf_counter() - started, processor_seconds=_worked() - worked)
     except (SkippedError, DynamicFaceError) as reason:
         return Report(name, skipped=str(reason), module=module)
+
+
+def _worked() -> float:
+    """Seconds of processor time so far, of this process and those it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -207,13 +222,18 @@ def prepare() -> None:
 
 def to_json(reports: list[Report], device: str) -> str:
     """Reports with every number they hold."""
-    return json.dumps({"machine": machine(device), "reports": [asdict(r) for r in reports]}, indent=1)
+    return json.dumps({"machine": machine(device), "reports": [asdict(r) for r in reports]}, indent=1, default=plain)
 
 
 def write_json(path: Path, reports: list[Report], device: str) -> None:
     """Write reports with every number they hold."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(to_json(reports, device))
+
+
+def plain(value: object) -> object:
+    """A number of NumPy or torch as Python's own."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def machine(device: str = "cpu") -> str:

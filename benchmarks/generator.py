@@ -10,12 +10,13 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior
@@ -23,14 +24,18 @@ from dynamicface.compose import compose_prior
 from dynamicface.errors import WeightsError
 from dynamicface.generator.face_generator import FaceGenerator
 from dynamicface.generator.sampling import sample
+from dynamicface.generator.steering import SIZE, ZOOM
 from dynamicface.guiders import GUIDERS
+from dynamicface.guides import render_guides
 from dynamicface.images import sample_crops
 from dynamicface.io.pictures import write_image
 from dynamicface.metrics.frechet import face_feature_frechet
 from dynamicface.metrics.ssim import ssim
+from dynamicface.paste import paste_back
 from dynamicface.prior.camera import euler_from_rotation
 from dynamicface.prior.geometry import face_crop
 from dynamicface.sheet import contact_sheet
+from dynamicface.streams import Mixture
 from dynamicface.training.data import HELD_OUT_EVERY
 from dynamicface.training.views import KINDS, Sample, ViewMaker
 
@@ -41,7 +46,8 @@ from .faces import feature_distance, frame_matrix, framed, polygon, retrack
 from .judge import Judge
 
 PARTS = ("rebuilt", "smiles", "swaps")
-STEPS = (1, 2, 4, 8)
+STEPS, QUICK_STEPS = (1, 2, 4, 8), (1,)
+PLAIN, _PLAIN_STEPS = "plain image to image", 4
 _SHEET = 32  # edits, and as many swaps
 _TILE, _TILE_ZOOM = 256, 1.3
 
@@ -65,7 +71,17 @@ class Bench:
         """The plate, the prior path's picture, and the generator's for each number of steps, all (1, H, W, 3)."""
         composed = self.pipe.render(goal)[0]
         refined = {_steps(n): self.generator.render(goal, self.pipe.head, composed, source=source, steps=n)[0] for n in self.steps}
-        return {nothing: plate, "prior path": composed, **refined}
+        return {nothing: plate, "prior path": composed, PLAIN: self.plain(goal, composed), **refined}
+
+    def plain(self, goal: FacePrior, composed: Tensor) -> Tensor:
+        """Image to image with diffusers' sampler: the same network and crop, half the noise, no guiders and no streams.
+
+        The network still sees the composite beside the noise, as it was trained to.
+        """
+        guides = render_guides(goal, self.pipe.head, SIZE, zoom=ZOOM, composed=composed)
+        options = {"steps": _PLAIN_STEPS, "denoise": 0.5, "scheduler": FlowMatchEulerDiscreteScheduler()}
+        new = self.generator.refine(guides, mixture=Mixture(()), **options)
+        return paste_back(composed, new, guides.mask, guides.crop, base=guides.composite.clamp(0, 1))[0]
 
     @torch.inference_mode()
     def vector(self, frames: Tensor) -> Tensor:
@@ -95,6 +111,8 @@ def measure(
         generator = FaceGenerator.load(weights, options.device)
     except WeightsError as reason:
         raise SkippedError(str(reason)) from reason
+    if options.quick:  # one of each: its three parts are the dearest here
+        options, steps = replace(options, limit=1), QUICK_STEPS
     bench = Bench(pipe, generator, options, tuple(steps))
     tables = [table for part in parts for table in {"rebuilt": rebuilt, "smiles": smiles, "swaps": swaps}[part](bench)]
     if sheet and bench.album:

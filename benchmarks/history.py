@@ -41,16 +41,21 @@ class Run:
         return f"{self.commit[:9]} of {self.when[:16]}{' (quick)' * self.quick}"
 
 
-def append(reports: list[Report], device: str, quick: bool, file: Path = FILE) -> None:
-    """Add a run to the history; one without any figure is left out."""
-    figures = {}
+def now() -> str:
+    """The time a run is known by."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def append(reports: list[Report], device: str, quick: bool, when: str, file: Path | None = None) -> None:
+    """Add a run to the history, or what it has found since it was last added; one without any figure is left out."""
+    figures, file = {}, file or FILE
     for report in reports:
         for figure in report.figures:
             figures[figure.key] = {name: value for name, value in asdict(figure).items() if name != "key"}
     if figures:
-        run = Run(datetime.now(timezone.utc).isoformat(timespec="seconds"), _commit(), machine(device), quick, figures)
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(asdict(run)) + "\n")
+        others = [run for run in read(file) if run.when != when]
+        runs = [*others, Run(when, _commit(), machine(device), quick, figures)]
+        file.write_text("".join(json.dumps(asdict(run)) + "\n" for run in runs), encoding="utf-8")
 
 
 def read(file: Path = FILE) -> list[Run]:
@@ -131,7 +136,10 @@ def _last_two(runs: Sequence[Run]) -> tuple[Run, Run]:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FILE.parent, capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FILE.parent, capture_output=True, text=True)
+    except OSError:  # no git here
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 

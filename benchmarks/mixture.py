@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -32,28 +32,29 @@ from .speed import timed
 
 SIZE, STEPS, FRAMES, REPEATS = 256, 4, 2, 5
 WIDTH, TOKEN, QUERIES, TOKENS, HEADS = 320, 320, 1024, 64, 8  # of Stable Diffusion 1.5's first attention at 256 px
+COUNTS, CLIPS = tuple(range(1, len(GUIDERS) + 1)), (1, 2, 4, 8, 16)
 WAYS = ("serial, every step", "serial, kept", "mixture")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     torch.manual_seed(SEED)
-    repeats = 2 if options.quick else REPEATS
+    repeats, counts, clips = (1, (1, len(GUIDERS)), (1, 4)) if options.quick else (REPEATS, COUNTS, CLIPS)
     with torch.inference_mode():
         return [
-            published_stack(options.device, repeats),
-            whole_generator(options.device, repeats),
+            published_stack(options.device, repeats, counts),
+            whole_generator(options.device, repeats, counts),
             reference_cache(options.device, repeats),
-            precision(options.device, repeats),
-            over_frames(options.device, repeats),
+            precision(options.device, repeats, *((1, SIZE // 2) if options.quick else (FRAMES, SIZE))),
+            over_frames(options.device, repeats, clips),
         ]
 
 
-def published_stack(device: str, repeats: int) -> Table:
+def published_stack(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """Injection alone, at the width of Stable Diffusion 1.5."""
     x = torch.randn(FRAMES, QUERIES, WIDTH, device=device)
     rows, gain = [], {}
-    for count in range(1, len(GUIDERS) + 1):
+    for count in counts:
         guiders = stirred(MixtureOfGuiders(GUIDERS[:count], WIDTH)).to(device)
         attention = stirred(ParallelAttention(WIDTH, TOKEN, count, HEADS)).to(device)
         maps = {name: torch.rand(FRAMES, 3, SIZE, SIZE, device=device) for name in guiders.names}
@@ -72,10 +73,10 @@ def published_stack(device: str, repeats: int) -> Table:
     )
 
 
-def whole_generator(device: str, repeats: int) -> Table:
+def whole_generator(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """The same comparison with the embedded generator around it."""
     rows = []
-    for count in range(1, len(GUIDERS) + 1):
+    for count in counts:
         network = generator(device, guiders=GUIDERS[:count])
         picture, maps, _ = inputs(FRAMES, device, GUIDERS[:count])
         times = compare({way: partial(guided_run, network, picture, maps, way) for way in WAYS}, device, repeats)
@@ -124,12 +125,12 @@ def reference_cache(device: str, repeats: int) -> Table:
     return Table("Reference attention: frames/s", ("", "frames/s"), rows, f"{FRAMES} frames of {SIZE} px, {STEPS} steps, one source.")
 
 
-def precision(device: str, repeats: int) -> Table:
+def precision(device: str, repeats: int, frames: int = FRAMES, size: int = SIZE) -> Table:
     """Time, weights and peak memory of one step in each precision."""
     rows, peaks = [], {}
     for name, dtype in PRECISIONS.items():
         network = generator(device).to(dtype)
-        picture, maps, source = (cast(value, dtype) for value in inputs(FRAMES, device, GUIDERS))
+        picture, maps, source = (cast(value, dtype) for value in inputs(frames, device, GUIDERS, size))
         conditions = network.condition(maps, reference=source)
         times = 1 if dtype is torch.float16 and device == "cpu" else repeats  # processors compute it in software, very slowly
         work = partial(denoise, network, picture, conditions)
@@ -138,21 +139,21 @@ def precision(device: str, repeats: int) -> Table:
         with PeakMemory() as memory:
             denoise(network, picture, conditions)
         peaks[name] = weights + memory.peak
-        rows.append((name, time / FRAMES, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
+        rows.append((name, time / frames, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
     saved = 100 * (1 - peaks["float16"] / peaks["float32"])
     return Table(
         "Precision of the embedded generator, one step",
         ("precision", "ms per frame", "weights, MB", "peak of what a step makes, MB", "memory saved"),
         rows,
-        f"{FRAMES} frames of {SIZE} px. Memory is counted from the tensors themselves, so it is the same on every device.",
-        (Figure("mixture.fp16_memory_saved", saved, "%", "higher", f"weights and one step, {FRAMES} frames of {SIZE} px"),),
+        f"Frames of {size} px, {frames} at once. Memory is counted from the tensors themselves, so it is the same on every device.",
+        (Figure("mixture.fp16_memory_saved", saved, "%", "higher", f"weights and one step, frames of {size} px"),),
     )
 
 
-def over_frames(device: str, repeats: int) -> Table:
+def over_frames(device: str, repeats: int, clips: Sequence[int] = CLIPS) -> Table:
     """Time over the number of frames: a straight line."""
     network, rows = generator(device), []
-    for frames in (1, 2, 4, 8, 16):
+    for frames in clips:
         picture, maps, source = inputs(frames, device, GUIDERS)
 
         def work(picture=picture, maps=maps, source=source) -> None:
@@ -237,10 +238,10 @@ def stirred(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def inputs(frames: int, device: str, names: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+def inputs(frames: int, device: str, names: tuple[str, ...], size: int = SIZE) -> tuple[Tensor, dict[str, Tensor], Tensor]:
     """Pictures (F, 3, S, S), a map per guider and one source."""
-    picture = torch.rand(frames, 3, SIZE, SIZE, device=device) * 2 - 1
-    return picture, {name: torch.rand(frames, 3, SIZE, SIZE, device=device) for name in names}, picture[:1].clone()
+    picture = torch.rand(frames, 3, size, size, device=device) * 2 - 1
+    return picture, {name: torch.rand(frames, 3, size, size, device=device) for name in names}, picture[:1].clone()
 
 
 def denoise(network: Generator, picture: Tensor, conditions: Conditions) -> Tensor:

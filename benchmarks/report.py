@@ -34,8 +34,8 @@ MEASUREMENTS = {
     "rig": "Rig for other programs",
     "synthetic": "Synthetic faces",
 }
-TOOLS = "pip install scikit-image scipy opencv-python-headless"
-QUICK = 4
+TOOLS = "pip install scikit-image scipy opencv-python-headless diffusers"
+QUICK = 2
 _PUBLISHED = """## What others publish
 
 Read in their papers and pages, measured there on other data, by other judges, on other machines; never to be compared with a number above.
@@ -68,17 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     say = print if not args.json else lambda *_, **__: None
     say(head, flush=True)
     reports: list[Report] = []
-    for name in args.names or MEASUREMENTS:
+    started = history.now()
+    for name in args.names or MEASUREMENTS:  # everything is written as it comes: a run that is stopped leaves what it found
         reports.append(_measured(name, pipe, options))
         say(f"\n{reports[-1].markdown()}", flush=True)
         if args.out:
             write_json(args.out / "report.json", reports, args.device)
             (args.out / "report.md").write_text(document(head, reports), encoding="utf-8")
+        if args.record:
+            history.append(reports, args.device, args.quick, started)
     say(f"\n{_targets(reports).markdown()}")
     if args.json:
         print(to_json(reports, args.device))
-    if args.record:
-        history.append(reports, args.device, args.quick)
     return int(any(report.skipped.startswith(_FAILED) for report in reports))
 
 
@@ -102,15 +103,16 @@ def _how(args: argparse.Namespace, options: Options) -> str:
 
 def _targets(reports: list[Report]) -> targets.Table:
     found = {figure.key: (figure, report.command) for report in reports for figure in report.figures}
-    return targets.table(found, {report.module: report.skipped or _WITHOUT for report in reports})
+    missing = {report.module: report.skipped or _WITHOUT for report in reports}
+    return targets.table(found, missing | {key: reason for report in reports for key, reason in report.missing.items()})
 
 
 _FAILED = "the measurement failed: "
-_WITHOUT = "too few samples for it in a quick run, or a file it needs is not there"
+_WITHOUT = "its measurement ran without it; its tables say why"
 
 
 def _measured(name: str, pipe: FacePipeline, options: Options) -> Report:
-    """One measurement; its module is imported only now, and what stops it stops no other."""
+    """One measurement; its module is imported only now, and what stops it, its printing included, stops no other."""
     try:
         module = importlib.import_module(f".{name}", __package__)
     except ModuleNotFoundError as error:
@@ -118,7 +120,9 @@ def _measured(name: str, pipe: FacePipeline, options: Options) -> Report:
         reason = "this version has no such measurement" if missing else f"{error.name} is not installed. The measurements need: {TOOLS}"
         return Report(MEASUREMENTS[name], skipped=reason, module=name)
     try:
-        return run(MEASUREMENTS[name], module.measure, pipe, options)
-    except Exception as error:
+        report = run(MEASUREMENTS[name], module.measure, pipe, options)
+        report.markdown(), to_json([report], options.device)
+        return report
+    except (Exception, SystemExit) as error:
         log.exception("%s", name)
         return Report(MEASUREMENTS[name], skipped=f"{_FAILED}{type(error).__name__}: {error}", module=name)

@@ -20,6 +20,7 @@ from dynamicface import FacePipeline, NoFaceError, WeightsError
 from dynamicface.images import invert, sample_crops
 from dynamicface.metrics import face_feature_frechet, rotation_degrees
 from dynamicface.metrics.fid import InceptionFeatures, fid
+from dynamicface.metrics.lpips import FILE as LPIPS_FILE
 from dynamicface.metrics.lpips import Lpips
 from dynamicface.perception.identity import IdentityNet, identity_matrix
 from dynamicface.prior.geometry import face_crop
@@ -92,10 +93,12 @@ def swaps(pipe: FacePipeline, options: Options) -> Table:
         "file. Milliseconds: our swap alone, and the others' whole work, on faces already tracked (and, ours, fitted)."
     )
     data = f"{len(pairs)} pairs, {len(people)} people"
-    figures = [Figure("rivals.id_error", rows[0][2], "%", "lower", data)]
+    figures, missing = [Figure("rivals.id_error", rows[0][2], "%", "lower", data)], {}
     if len(pairs) >= _FEW:
         figures.append(Figure("rivals.frechet_ratio", distance[OURS] / distance[MESH], "times", "lower", data))
-    return Table("Swaps", (*columns, "face-feature Fréchet", "FID", "ms"), rows, note, tuple(figures))
+    else:
+        missing["rivals.frechet_ratio"] = f"{len(pairs)} pairs; it means something from {_FEW} on"
+    return Table("Swaps", (*columns, "face-feature Fréchet", "FID", "ms"), rows, note, tuple(figures), missing)
 
 
 def smiles(pipe: FacePipeline, options: Options) -> Table:
@@ -130,12 +133,12 @@ def smiles(pipe: FacePipeline, options: Options) -> Table:
     rows = [(name, len(values), *map(float, np.nanmean(np.array(values), 0))) for name, values in found.items()]
     rows = [(*row[:-1], "" if np.isnan(row[-1]) else row[-1]) for row in rows]
     note = "Against the person's own smiling photograph, aligned by eye corners and nose. LPIPS: with the user's AlexNet file."
-    figures = ()
+    figures, missing = (), {"rivals.lpips_ratio": f"there is no {LPIPS_FILE} in the data folder's networks/, and it may not ship"}
     if lpips is not None:
         by_name = {row[0]: row[-1] for row in rows}
         ratio = by_name[OURS] / by_name["head mesh, dense warp"]
-        figures = (Figure("rivals.lpips_ratio", ratio, "times", "lower", f"neutral to smile, {rows[0][1]} people"),)
-    return Table("A neutral photograph made to smile", ("method", "people", *_SHOWN, "LPIPS"), rows, note, figures)
+        figures, missing = (Figure("rivals.lpips_ratio", ratio, "times", "lower", f"neutral to smile, {rows[0][1]} people"),), {}
+    return Table("A neutral photograph made to smile", ("method", "people", *_SHOWN, "LPIPS"), rows, note, figures, missing)
 
 
 def poses(pipe: FacePipeline, options: Options) -> Table:

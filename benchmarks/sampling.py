@@ -27,15 +27,15 @@ REPEATS = 5
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     net = load_generator(device=options.device) if embedded_path() else Generator().to(options.device).eval().requires_grad_(False)
-    repeats = 3 if options.quick else REPEATS
+    repeats, steps = (1, 3) if options.quick else (REPEATS, 8)
     with torch.inference_mode():
-        return [cost_table(net, options.device, repeats, options.quick), cache_table(net, options.device, repeats)]
+        return [cost_table(net, options.device, repeats, options.quick), cache_table(net, options.device, repeats, steps)]
 
 
 def cost_table(net: Generator, device: str, repeats: int, quick: bool) -> Table:
     rows, figures = [], []
-    sizes, counts = ((SIZE,), (1, 8)) if quick else ((SIZE, 384, 512), (1, 4, 16))
-    cases = [(SIZE, 1, steps) for steps in (1, 2, 4, 8)]
+    sizes, counts, lengths = ((), (1, 4), (1, 2, 4)) if quick else ((SIZE, 384, 512), (1, 4, 16), (1, 2, 4, 8))
+    cases = [(SIZE, 1, steps) for steps in lengths]
     cases += [(size, 4, 2) for size in sizes] + [(SIZE, count, 2) for count in counts]
     for size, frames, steps in dict.fromkeys(cases):
         composite, mask, maps, vectors = inputs(net, frames, size)
@@ -50,7 +50,7 @@ def cost_table(net: Generator, device: str, repeats: int, quick: bool) -> Table:
     return Table("Embedded generator: cost per frame", ("size px", "frames", "steps", "ms per frame"), rows, note, tuple(figures))
 
 
-def cache_table(net: Generator, device: str, repeats: int, steps: int = 8) -> Table:
+def cache_table(net: Generator, device: str, repeats: int, steps: int) -> Table:
     composite, mask, maps, vectors = inputs(net, 4, SIZE)
 
     def every_step() -> None:

@@ -14,43 +14,47 @@ from skimage.data import astronaut
 from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack, apply_change, compute_change
-from dynamicface.images import sample_crops
+from dynamicface.images import sample_crops, windows
 from dynamicface.prior.estimate import select_frames
 from dynamicface.render import render_prior
 
 from .common import Figure, Options, Table, command
 
 HEIGHT, WIDTH = 1080, 1920
-FRAMES = 40
+FRAMES = 40  # half of them are a clip for the tracker still, which takes a few pictures for unrelated photos
 WINDOW = 8  # frames composed at once, as the pipeline does
 REPEATS = 3
+QUICK_REPEATS, QUICK_WINDOWS = 1, 1
 _LIMITS = {
     "track": "the landmark net's and detector's convolutions",
     "fit": "small dense solves and the light's texture, one batch per clip",
-    "composite": "gathering vertex attributes at the covered pixels and full-size blurs of the fields",
-    "paste into 1080p": "bicubic resampling and transfer functions at every changed plate pixel: memory bandwidth",
+    "composite": "two z-buffers and the continuation of the fields beyond the head, many small steps over the crop: memory bandwidth",
+    "paste into 1080p": "the first touch of the result's memory, then bicubic resampling at every changed pixel",
 }
 _PATH = tuple(_LIMITS)
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    frames = max(options.count(FRAMES) // WINDOW, 4) * WINDOW
+    repeats, count = (QUICK_REPEATS, QUICK_WINDOWS) if options.quick else (REPEATS, FRAMES // WINDOW)
+    frames = FRAMES
     clip = moving_face(frames, options.device)
     warm = pipe.fit(clip[:WINDOW])
     pipe.render(pipe.edit(warm, smile=0.8))
 
     stages, once = {}, {}
-    stages["track"], once["track"] = per_frame(pipe.track, clip, options.device)
+    stages["track"], once["track"] = per_frame(pipe.track, clip, options.device, repeats)
     track = pipe.track(clip)
     half = select_track(track, frames // 2)
-    stages["fit"], once["fit"] = per_frame(lambda part: pipe.fit(part, track if len(part) == frames else half), clip, options.device)
+    stages["fit"], once["fit"] = per_frame(
+        lambda part: pipe.fit(part, track if len(part) == frames else half), clip, options.device, repeats
+    )
     edited = pipe.edit(pipe.fit(clip, track), smile=0.8)
-    windows = [select_frames(edited, index) for index in torch.arange(frames).split(WINDOW)]
-    stages["render 512²"] = by_window(lambda part: render_prior(part, pipe.head, 512), windows, options.device)
-    stages["guides 512²"] = by_window(lambda part: pipe.guides(part, 512), windows, options.device)
+    parts = [select_frames(edited, index) for index in windows(frames, WINDOW)][:count]
+    stages["render 512²"] = by_window(lambda part: render_prior(part, pipe.head, 512), parts, options.device)
+    stages["guides 512²"] = by_window(lambda part: pipe.guides(part, 512), parts, options.device)
     changes = []
-    stages["composite"] = by_window(lambda part: changes.append(change_of(pipe, part)), windows, options.device)
-    paired = [(part.background.plate, change) for part, change in zip(windows, changes, strict=True)]
+    stages["composite"] = by_window(lambda part: changes.append(change_of(pipe, part)), parts, options.device)
+    paired = [(part.background.plate, change) for part, change in zip(parts, changes, strict=True)]
     stages["paste into 1080p"] = by_window(lambda pair: torch.inference_mode()(apply_change)(*pair), paired, options.device)
 
     whole = sum(stages[name] for name in _PATH)
@@ -87,13 +91,14 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
 def moving_face(frames: int, device: str) -> Tensor:
     """A 1080p clip (F, H, W, 3): a portrait (NASA, public domain) that sways, nods and comes closer."""
     photo = torch.from_numpy(astronaut().copy()).to(device)[None] / 255
-    t = torch.linspace(0, 2 * torch.pi, frames, device=device)
-    scale = 2.0 + 0.05 * torch.sin(t)
-    angle = 0.04 * torch.sin(2 * t)
-    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], -1).view(-1, 2, 2) * scale[:, None, None]
-    place = torch.stack([WIDTH / 2 + 60 * torch.sin(t), HEIGHT / 2 + 20 * torch.cos(t)], -1)
-    shift = place[..., None] - turn @ photo.new_tensor([[225.0], [180.0]])
-    return sample_crops(photo, torch.cat([turn, shift], -1), (HEIGHT, WIDTH), torch.zeros_like(t).long()).permute(0, 2, 3, 1).contiguous()
+    clip = torch.empty(frames, HEIGHT, WIDTH, 3, device=device)
+    for number, t in enumerate(torch.linspace(0, 2 * torch.pi, frames, device=device)):
+        angle = 0.04 * torch.sin(2 * t)
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2) * (2.0 + 0.05 * torch.sin(t))
+        place = torch.stack([WIDTH / 2 + 60 * torch.sin(t), HEIGHT / 2 + 20 * torch.cos(t)])
+        shift = place[:, None] - turn @ photo.new_tensor([[225.0], [180.0]])
+        clip[number] = sample_crops(photo, torch.cat([turn, shift], -1)[None], (HEIGHT, WIDTH))[0].permute(1, 2, 0)
+    return clip
 
 
 def change_of(pipe: FacePipeline, part: FacePrior):
@@ -108,10 +113,10 @@ def select_track(track: FaceTrack, frames: int) -> FaceTrack:
     return replace(track, **{name: value[:frames] for name in per_frame if (value := getattr(track, name)) is not None})
 
 
-def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str) -> tuple[np.ndarray, np.ndarray]:
+def per_frame(work: Callable[[Tensor], object], clip: Tensor, device: str, repeats: int) -> tuple[np.ndarray, np.ndarray]:
     """Milliseconds (wall, processor) per further frame and once per clip, from the clip and its first half."""
     half = len(clip) // 2
-    short, long = (median([timed(work, part, device) for _ in range(REPEATS)]) for part in (clip[:half], clip))
+    short, long = (median([timed(work, part, device) for _ in range(repeats)]) for part in (clip[:half], clip))
     each = (long - short) / (len(clip) - half)
     return each, (long - each * len(clip)).clip(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,19 +56,26 @@ TARGETS: tuple[Target, ...] = (
 )
 
 
-def table(found: Mapping[str, tuple[Figure, str]], missing: Mapping[str, str]) -> Table:
-    """Every target with its value, or why it was not measured.
+MET, MISSED, REPORTED, UNKNOWN = "met", "not met", "no bound", "not measured"
 
-    found: figures by key, each with the command that measured it. missing: by measurement (the key's first part), why it did not run.
+
+def table(found: Mapping[str, tuple[Figure, str]], missing: Mapping[str, str]) -> Table:
+    """Every target with its value and whether it is met, or why it was not measured.
+
+    found: figures by key, each with the command that measured it. missing: why there is none, by key or by the key's first part.
     """
-    rows = []
+    rows, count = [], dict.fromkeys((MET, MISSED, REPORTED, UNKNOWN), 0)
     for target in TARGETS:
-        if target.key in found:
-            figure, command = found[target.key]
-            verdict = {None: "", True: "yes", False: "no"}[target.met(figure.value)]
-            rows.append((target.part, target.demand, target.goal, figure.value, figure.unit, verdict, figure.data, f"`{command}`"))
+        figure, command = found.get(target.key, (None, ""))
+        if figure is None or not math.isfinite(figure.value):
+            verdict = UNKNOWN
+            reason = missing.get(target.key) or missing.get(target.key.partition(".")[0], "this run did not ask for it")
+            row = ("", "", f"{verdict}: {'no number came out' if figure else reason}", "", "")
         else:
-            reason = missing.get(target.key.partition(".")[0], "this run did not ask for it")
-            rows.append((target.part, target.demand, target.goal, f"not measured: {reason}", *[""] * 4))
-    columns = ("part", "demand", "target", "value", "unit", "met", "data", "command")
-    return Table("What the method demands, and what was measured", columns, rows, "What is not measured is not claimed.")
+            verdict = {None: REPORTED, True: MET, False: MISSED}[target.met(figure.value)]
+            row = (figure.value, figure.unit, verdict, figure.data, f"`{command}`")
+        count[verdict] += 1
+        rows.append((target.part, target.demand, target.goal, *row))
+    columns = ("part", "demand", "target", "value", "unit", "verdict", "data", "command")
+    note = f"{', '.join(f'{number} {verdict}' for verdict, number in count.items())}. What is not measured is not claimed."
+    return Table("What the method demands, and what was measured", columns, rows, note)

@@ -50,7 +50,8 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         Figure("yaw.all", statistics.median(error[1] for error in everything), "degrees", "lower", data),
         *((Figure("yaw.beyond_60", statistics.median(beyond), "degrees", "lower", f"{len(beyond)} renders"),) if beyond else ()),
     )
-    return [Table("Pose error by yaw", columns, rows, note, figures)]
+    missing = {} if beyond else {"yaw.beyond_60": "none of the renders turned so far was detected"}
+    return [Table("Pose error by yaw", columns, rows, note, figures, missing)]
 
 
 def _turned(head: HeadModel, low: int, drawn: torch.Generator) -> FacePrior:

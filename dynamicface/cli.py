@@ -10,9 +10,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from .checks import check_occlusion
 from .commands import bench, export, library, qc, train, video
-from .commands.common import Desk, Parser, command, count, face, number, share
+from .commands.common import Desk, Parser, add_provenance, command, count, face, number, share
 from .compose import compose_prior
 from .conventions import ARKIT_NAMES
 from .edit import SETTINGS
@@ -28,10 +27,8 @@ from .errors import DynamicFaceError
 from .generator.face_generator import FaceGenerator
 from .guides import Guides
 from .images import sample_crops
-from .io.c2pa import sign_picture
 from .io.pictures import read_image, write_image
 from .io.priors import save_prior
-from .io.provenance import Provenance, record_provenance, source_file
 from .overlay import draw_fit, reprojection_error
 from .pipeline import FacePipeline
 from .prior.camera import euler_from_rotation
@@ -84,7 +81,7 @@ def _edit(options: argparse.Namespace) -> dict:
         picture, mask = _render(desk, desk.pipe.edit(prior, **settings), occlusion)
     desk.wrote(options.out, lambda path: write_image(path, picture, options.bits))
     if mask.any():
-        _record(desk, "edit", {"plate": [options.image]}, settings)
+        desk.record("edit", {"plate": [options.image]}, settings, generated=bool(options.generate))
     return desk.figures | {"settings": settings, **_difference(plate, picture, mask)}
 
 
@@ -99,7 +96,8 @@ def _swap(options: argparse.Namespace) -> dict:
     desk.wrote(options.out, lambda path: write_image(path, picture, options.bits))
     look = {"weight": options.weight, "skin_tone": options.skin_tone, "detail": options.detail}
     if mask.any():
-        _record(desk, "swap", {"plate": [options.target], "identity": options.source}, look)
+        sources = {"plate": [options.target], "identity": options.source}
+        desk.record("swap", sources, look, generated=bool(options.generate))
     likeness = _likeness(desk.pipe, source, target, picture) if options.json else {}
     return desk.figures | _difference(plate, picture, mask) | likeness
 
@@ -149,17 +147,6 @@ def _render(
     return desk.pipe.generate(
         prior, generator, source=source, occlusion=occlusion, look=look, steps=desk.options.generate, seed=desk.options.seed
     )
-
-
-def _record(desk: Desk, action: str, sources: Mapping[str, Sequence[Path]], settings: Mapping[str, float]) -> None:
-    """Where the written picture comes from, inside of it and beside it."""
-    options = desk.options
-    if options.no_provenance:
-        return
-    files = tuple(source_file(role, path) for role, paths in sources.items() for path in paths)
-    record = Provenance(action, files, bool(options.generate), settings, consent=options.consent)
-    sign = partial(sign_picture, provenance=record, certificate=options.c2pa[0], key=options.c2pa[1]) if options.c2pa else None
-    desk.written.append(str(record_provenance(record, [options.out], sign)))
 
 
 def _occlusion(path: Path | None, plate: Tensor, prior: FacePrior, pipe: FacePipeline) -> Tensor | None:
@@ -226,7 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_dials(edit)
     _add_occlusion(edit)
     _add_generator(edit)
-    _add_provenance(edit)
+    add_provenance(edit)
 
     swap = command(commands, "swap", _swap, "put the source's face into the target photo")
     swap.add_argument("--source", nargs="+", type=Path, required=True, metavar="IMAGE", help="photos of one person, or a saved prior")
@@ -238,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     swap.add_argument("--detail", type=number, default=SwapLook.detail, help="strength of the source's pores and wrinkles (default 1)")
     _add_occlusion(swap)
     _add_generator(swap)
-    _add_provenance(swap)
+    add_provenance(swap)
 
     guides = command(commands, "guides", _guides, "render the attribute maps of a photo")
     guides.add_argument("image", type=Path, metavar="IMAGE")
@@ -278,12 +265,6 @@ def _add_generator(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generate", type=count(0, 100), default=0, metavar="STEPS", help="refine with the generator (default 0 = do not)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="generator weights (default: the shipped ones)")
     parser.add_argument("--seed", type=count(0, 2**63 - 1), default=0, help="of the generator's noise (default 0)")
-
-
-def _add_provenance(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--consent", default="", metavar="TEXT", help="who agreed to what; goes into the record")
-    parser.add_argument("--c2pa", nargs=2, type=Path, metavar=("CHAIN.pem", "KEY.pem"), help="sign the picture with your own certificate")
-    parser.add_argument("--no-provenance", action="store_true", help="write no record of sources, models and settings")
 
 
 def _setting(text: str) -> tuple[str, float]:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb, srgb_to_linear
 from .filters import blur, dilate, fill_holes, pixel_grid, sample, signed_distance
-from .images import linear_crops, transform
+from .images import empty_masks, linear_crops, transform
+from .other_side import other_side
 from .prior.geometry import CROP_METRES, PosedHead, face_crop, natural_crop_size, pose_head
 from .prior.head import HeadModel
 from .skin import SwapLook, foreign_skin, revealed
@@ -33,7 +34,7 @@ _REACH = 0.055  # metres beyond the head over which the plate follows
 _FIELDS = 0.7  # crop px per plate px where the plate's own pixels are kept
 _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
-_MAX_GAIN = 4.0
+_FAR = 32  # .. and pixels of it up to which distances to it are told apart: beyond the reach
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,12 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     foreign = _wears_other_skin(prior)
     crop = face_crop(filmed, size or natural_crop_size(filmed, 1.0 if foreign else _FIELDS))
     before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
-    surface = surface_of(before, after)
+    surface = surface_of(before, after, filmed.illumination, prior.illumination)
     picture = linear_crops(plate, crop.matrix, crop.size)
 
-    shading = surface.shade(0, filmed.illumination)
-    log_gain = _log_ratio(surface.shade(1, filmed.illumination), shading) * surface.region
-    if not torch.equal(prior.illumination, filmed.illumination):
-        log_gain = log_gain + _log_ratio(surface.shade(1, prior.illumination), surface.shade(1, filmed.illumination))
+    log_gain = surface.gain * surface.region
+    if surface.lamp is not None:
+        log_gain = log_gain + surface.lamp
     anchored = ~torch.isin(surface.part, torch.tensor(_LOOSE, device=surface.part.device))
     fields = torch.cat([surface.moved, log_gain * surface.collar, anchored[:, None] * surface.front], -1)
     fields = surface.picture(fields)
@@ -88,19 +88,28 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     reach = _reach(before, after)
     known = surface.raster.mask[:, None].to(fields.dtype)
     moved, seen = fields[:, :2], fields[:, 5:] * (1 - surface.unseen[0])
+    turned = not torch.equal(prior.rotation, filmed.rotation)
+    person = _person(prior, crop, torch.zeros_like(moved)) if turned else moved.new_ones(len(moved), 1, _FIELD, _FIELD)
     if not torch.equal(before.screen, after.screen):
         seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
-        around, outside = _follow_contour(before, after)
+        around, outside = _follow_contour(before, after, person)
+        if turned:
+            seen = seen * sample(person, surface.raster.scatter(surface.came_from[:, :2]) * (_FIELD / crop.size))
         moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)
     flow = _spread(moved, seen, reach, crop.size)
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)
     gain = torch.exp(_spread(fields[:, 2:5], known, reach * near * _person(prior, crop, flow), _FIELD))
 
-    colour, alpha = revealed(surface, prior.identity, shading, picture)
+    colour, alpha = revealed(surface, prior.identity, picture)
+    if turned:
+        twin, twin_alpha = other_side(surface, filmed.illumination, picture, person)
+        colour = torch.lerp(twin, colour, alpha / (alpha + twin_alpha * (1 - alpha)).clamp_min(1e-4))
+        alpha = 1 - (1 - alpha) * (1 - twin_alpha)
     if foreign:
-        skin, skin_alpha = foreign_skin(surface, prior.identity, filmed.identity, picture, look or SwapLook())
-        colour = torch.lerp(colour, skin, skin_alpha)
-        alpha = 1 - (1 - alpha) * (1 - skin_alpha)
+        skin, skin_alpha = foreign_skin(surface, prior.identity, filmed, picture, look or SwapLook())
+        under = alpha * (1 - skin_alpha)
+        alpha = skin_alpha + under
+        colour = torch.lerp(skin, colour, under / alpha.clamp_min(1e-6))
     limit = F.interpolate((reach * 20).clamp(0, 1), gain.shape[-2:], mode="bilinear", align_corners=False)
     return Change(crop, flow, gain, colour, alpha, _changing(flow, gain, alpha) * limit)
 
@@ -116,40 +125,45 @@ def apply_change(plate: Tensor, change: Change, occlusion: Tensor | None = None,
     plate (F, H, W, C), any range; occlusion (F, H, W) 1 = something in front of the face, left as filmed; strength (F,) or number 0..1.
     Returns the picture and the mask (F, H, W). Pixels where the mask is 0 are the plate's, to the bit.
     """
-    out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
-    strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
-    for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
-        if x1 <= x0 or y1 <= y0:
-            continue
-        window = plate[f : f + 1, y0:y1, x0:x1]
-        new, alpha = _apply_window(plate[f : f + 1], change, f, (x0, y0, x1, y1))
-        alpha = alpha * strength[f]
-        if occlusion is not None:
-            alpha = alpha * (1 - occlusion[f : f + 1, y0:y1, x0:x1])
-        mixed = torch.where(alpha[..., None] > 0, torch.lerp(window[..., :3], new, alpha[..., None]), window[..., :3])
-        out[f, y0:y1, x0:x1, :3] = mixed[0]
-        mask[f, y0:y1, x0:x1] = alpha[0]
+    out, mask = plate.clone(memory_format=torch.contiguous_format), empty_masks(plate)
+    paint_change(out, mask, plate, change, occlusion, strength)
     return out, mask
 
 
-def _apply_window(plate: Tensor, change: Change, f: int, window: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """New colour (1, h, w, 3) and alpha (1, h, w) of one frame inside a window of the plate."""
-    x0, y0, x1, y1 = window
-    matrix = change.crop.matrix[f]
-    grid = pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])
-    in_crop = (grid @ matrix[:, :2].mT + matrix[:, 2])[None]
-    flow = sample(change.flow[f : f + 1], in_crop)
-    gain, alpha = (sample(x[f : f + 1], in_crop * (x.shape[-1] / change.crop.size)) for x in (change.gain, change.mask))
-    alpha = alpha[:, 0]
-    layer = sample(torch.cat([change.layer[f : f + 1], change.layer_alpha[f : f + 1]], 1), in_crop)
-    read_at = grid + (flow.permute(0, 2, 3, 1) / matrix[0, 0])
-    margin = 8 + int(flow.abs().max() / matrix[0, 0])
-    ex0, ey0 = max(x0 - margin, 0), max(y0 - margin, 0)
-    part = plate[:, ey0 : y1 + margin, ex0 : x1 + margin, :3].permute(0, 3, 1, 2)
-    warped = sample(part, read_at - plate.new_tensor([ex0, ey0]), mode="bicubic")
-    linear = srgb_to_linear(warped)
-    linear = linear + (layer[:, :3] - linear) * layer[:, 3:]
-    return linear_to_srgb(linear * gain).permute(0, 2, 3, 1), alpha
+def paint_change(
+    out: Tensor, mask: Tensor, plate: Tensor, change: Change, occlusion: Tensor | None = None, strength: Tensor | float = 1.0
+) -> None:
+    """:func:`apply_change` into memory at hand: out (F, H, W, C), contiguous, holds the plate, mask (F, H, W) holds 0; both are painted."""
+    strength = torch.as_tensor(strength, dtype=plate.dtype, device=plate.device).expand(len(plate))
+    fine, coarse = torch.cat([change.flow, change.layer, change.layer_alpha], 1), torch.cat([change.gain, change.mask], 1)
+    for f, (x0, y0, x1, y1) in enumerate(_windows(change, plate.shape[1:3])):
+        if x1 <= x0 or y1 <= y0:
+            continue
+        matrix = change.crop.matrix[f]
+        grid = (pixel_grid(y1 - y0, x1 - x0, plate) + plate.new_tensor([x0, y0])).flatten(0, 1)
+        in_crop = grid @ matrix[:, :2].mT + matrix[:, 2]
+        gain, alpha = sample(coarse[f : f + 1], in_crop[None] * (coarse.shape[-1] / change.crop.size))[0].split((3, 1))
+        here = alpha[0].nonzero()[:, 0]
+        if not len(here):
+            continue
+        grid, in_crop, gain, alpha = (x.index_select(dim, here) for x, dim in ((grid, 0), (in_crop, 0), (gain, 1), (alpha.T, 0)))
+        alpha = alpha * strength[f]
+        if occlusion is not None:
+            alpha = alpha * (1 - occlusion[f, y0:y1, x0:x1].reshape(-1, 1).index_select(0, here))
+        flow, layer, layer_alpha = sample(fine[f : f + 1], in_crop[None])[0].split((2, 3, 1))
+        flow = flow / matrix[0, 0]
+        margin = 8 + int(flow.abs().max())
+        left, top = max(x0 - margin, 0), max(y0 - margin, 0)
+        around = plate[f : f + 1, top : y1 + margin, left : x1 + margin, :3].permute(0, 3, 1, 2)
+        new = srgb_to_linear(sample(around, (grid + flow.T - grid.new_tensor([left, top]))[None], mode="bicubic")[0])
+        new = linear_to_srgb(torch.lerp(new, layer, layer_alpha) * gain).T
+        rows, columns = (torch.arange(*ends, device=here.device) for ends in ((y0, y1), (x0, x1)))
+        place = (rows[:, None] * plate.shape[2] + columns).flatten().index_select(0, here)
+        pixels = out[f].view(-1, plate.shape[-1])
+        old = pixels.index_select(0, place)
+        old[:, :3] = torch.where(alpha > 0, torch.lerp(old[:, :3], new, alpha), old[:, :3])
+        pixels.index_copy_(0, place, old)
+        mask[f].view(-1, 1).index_copy_(0, place, alpha)
 
 
 def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
@@ -169,15 +183,11 @@ def _windows(change: Change, size: tuple[int, int]) -> list[tuple[int, int, int,
     return out
 
 
-def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
-    return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
-
-
-def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor | float:
+def _person(prior: FacePrior, crop: FaceCrop, flow: Tensor) -> Tensor:
     """(F, 1, h, w) how far what lands at a pixel is the person rather than the background; 1 where no matte is known."""
     matte = prior.background.matte
     if matte is None:
-        return 1.0
+        return flow.new_ones(len(flow), 1, _FIELD, _FIELD)
     step = crop.size / _FIELD
     grid = pixel_grid(_FIELD, _FIELD, flow) * step
     grid = grid + sample(flow, grid.expand(len(flow), -1, -1, -1)).permute(0, 2, 3, 1)
@@ -210,14 +220,16 @@ def _changing(flow: Tensor, gain: Tensor, alpha: Tensor) -> Tensor:
     return ((soft - 0.01) / 0.98).clamp(0, 1)
 
 
-def _follow_contour(before: PosedHead, after: PosedHead) -> tuple[Tensor, Tensor]:
+def _follow_contour(before: PosedHead, after: PosedHead, person: Tensor) -> tuple[Tensor, Tensor]:
     """Flow beside a head that turns, (F, 2, H, W) in crop px, and where it holds, (F, 1, H, W).
 
     A turning head hides surface behind its contour, which the mesh cannot tell the plate. So the plate beside the head keeps its distance
     to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one.
     """
-    masks = [F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after)]
-    old, new = (blur(signed_distance(mask), 1, 1) for mask in masks)
+    filmed, composed = (F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after))
+    # Where the fit reaches beyond the person, the background must not be drawn in.
+    filmed = filmed * F.interpolate(person, filmed.shape[-2:], mode="area")
+    old, new = blur(signed_distance(torch.cat([filmed, composed]), _FAR), 1, 1).chunk(2)
     padded = F.pad(old, (1, 1, 1, 1), mode="replicate")
     slope = torch.cat([padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]], 1)
     flow = F.normalize(slope, dim=1) * (new - old) * (before.size / _CONTOUR)

@@ -56,10 +56,10 @@ LANDMARKS = 478
 def srgb_to_linear(x: Tensor) -> Tensor:
     """sRGB transfer function, extended as an odd function so that negative values survive the round trip."""
     a = x.abs()
-    return torch.sign(x) * torch.where(a <= 0.04045, a / 12.92, ((a.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4)
+    return torch.copysign(torch.where(a <= 0.04045, a / 12.92, ((a + 0.055) / 1.055) ** 2.4), x)
 
 
 def linear_to_srgb(x: Tensor) -> Tensor:
     """Inverse of :func:`srgb_to_linear`."""
     a = x.abs()
-    return torch.sign(x) * torch.where(a <= 0.0031308, a * 12.92, 1.055 * a.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
+    return torch.copysign(torch.where(a <= 0.0031308, a * 12.92, 1.055 * a.clamp_min(0.0031308) ** (1 / 2.4) - 0.055), x)

@@ -6,14 +6,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_PART = 16_384  # points read at once
+
 
 def sample(images: Tensor, points: Tensor, *, mode: str = "bilinear", padding: str = "border") -> Tensor:
     """Read images (F, C, H, W) at pixel positions (F, h, w, 2) or (F, P, 2): (F, C, h, w) or (F, C, P)."""
     size = points.new_tensor([images.shape[-1], images.shape[-2]])
     grid = points * (2 / size) - 1
-    flat = grid.dim() == 3
-    out = F.grid_sample(images, grid[:, None] if flat else grid, mode=mode, padding_mode=padding, align_corners=False)
-    return out[:, :, 0] if flat else out
+    if grid.dim() == 4:
+        return F.grid_sample(images, grid, mode=mode, padding_mode=padding, align_corners=False)
+    count = grid.shape[1]
+    if len(images) == 1 and count > _PART:  # grid_sample shares its work between threads by pictures
+        parts = -(-count // _PART)
+        grid = F.pad(grid, (0, 0, 0, parts * _PART - count)).view(parts, 1, _PART, 2)
+        out = F.grid_sample(images.expand(parts, -1, -1, -1), grid, mode=mode, padding_mode=padding, align_corners=False)
+        return out.transpose(0, 1).reshape(1, out.shape[1], -1)[..., :count]
+    return F.grid_sample(images, grid[:, None], mode=mode, padding_mode=padding, align_corners=False)[:, :, 0]
+
+
+def sample_each(images: Tensor, points: Tensor, frame: Tensor) -> Tensor:
+    """Read square images (F, C, U, U), or one for all (1, C, U, U), at pixel positions (P, 2) of frames (P,): (P, C); borders repeated."""
+    if len(images) > 1:  # as one tall picture, in which every point finds its own frame's
+        size = images.shape[-1]
+        points = torch.stack([points[:, 0], points[:, 1].clamp(0.5, size - 0.5) + frame * size], -1)
+    return sample(images.transpose(0, 1).flatten(1, 2)[None], points[None])[0].T
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -46,11 +62,18 @@ def blur(images: Tensor, radius: int, rounds: int = 3) -> Tensor:
 
 
 def _box(images: Tensor, radius: int, dim: int) -> Tensor:
-    """Mean over 2 * radius + 1 pixels along a dimension, border repeated, by differences of running sums (faster than pooling)."""
-    side = (radius + 1, radius)
-    total = F.pad(images, (*side, 0, 0) if dim == -1 else (0, 0, *side), mode="replicate").cumsum(dim)
-    size, width = images.shape[dim], 2 * radius + 1
-    return (total.narrow(dim, width, size) - total.narrow(dim, 0, size)) / width
+    """Mean over 2 * radius + 1 pixels along a dimension, border repeated: sums of 1, 2, 4 .. pixels, put together (faster than pooling)."""
+    width, size = 2 * radius + 1, images.shape[dim]
+    part = F.pad(images, (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius), mode="replicate")
+    total, covered, reach = part.narrow(dim, 0, size), 1, 1  # the width is odd
+    while 2 * reach < width:
+        count = part.shape[dim] - reach
+        part = part.narrow(dim, 0, count) + part.narrow(dim, reach, count)
+        reach *= 2
+        if width & reach:
+            total = total + part.narrow(dim, covered, size)
+            covered += reach
+    return total / width
 
 
 def dilate(images: Tensor, radius: int) -> Tensor:
@@ -93,26 +116,31 @@ def fill_holes(images: Tensor, weight: Tensor) -> Tensor:
     value, amount = levels[-1]
     total = amount.sum((-2, -1), keepdim=True).clamp_min(1e-12)
     filled = (value.sum((-2, -1), keepdim=True) / total).expand_as(value)
-    for value, amount in reversed(levels):
+    for value, amount in reversed(levels[1:]):
         coarse = F.interpolate(filled, value.shape[-2:], mode="bilinear", align_corners=False)
-        known = amount.clamp(0, 1)
-        trusted = value / amount.clamp_min(1e-6)
-        filled = coarse + known * (trusted - coarse)
-    return torch.where(weight >= 1, images, filled)
+        filled = torch.lerp(coarse, value / amount.clamp_min(1e-6), amount.clamp(0, 1))
+    coarse = F.interpolate(filled, images.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.lerp(coarse, images, weight.clamp(0, 1))
 
 
-def signed_distance(mask: Tensor) -> Tensor:
-    """Distance to the border of masks (F, 1, H, W) in pixels, negative inside; partly covered pixels place the border between pixels."""
+def signed_distance(mask: Tensor, limit: int) -> Tensor:
+    """Distance to the border of masks (F, 1, H, W) in pixels, exact up to `limit`, negative inside; partly covered pixels place the border
+    between pixels."""
     inside = mask > 0.5
-    distance = _distance(inside) - _distance(~inside)
+    outwards, inwards = _distance(torch.stack([inside, ~inside]), limit)
+    distance = outwards - inwards
     return torch.where(distance.abs() <= 1, 0.5 - mask, distance - 0.5 * distance.sign())
 
 
-def _distance(target: Tensor) -> Tensor:
-    """Euclidean distance of every pixel to the nearest True, exactly, as two passes of a lower envelope."""
-    height, width = target.shape[-2:]
-    rows = torch.arange(height, dtype=torch.float32, device=target.device)
-    columns = torch.arange(width, dtype=torch.float32, device=target.device)
-    far = float(height + width)
-    within = torch.where(target[..., None, :, :], (rows[:, None] - rows).abs()[..., None], far).amin(-2)  # along columns
-    return (within[..., None, :].square() + (columns[:, None] - columns).square()).amin(-1).sqrt()
+def _distance(target: Tensor, limit: int) -> Tensor:
+    """Euclidean distance of every pixel to the nearest True, up to `limit`: along columns by running maxima, then across them."""
+    row = torch.arange(target.shape[-2], dtype=torch.float32, device=target.device)[:, None]
+    above = torch.where(target, row, -torch.inf).cummax(-2).values
+    below = torch.where(target, row, torch.inf).flip(-2).cummin(-2).values.flip(-2)
+    within = torch.minimum(row - above, below - row).clamp(max=limit).square()
+    nearest = within.clone()
+    for shift in range(1, min(limit, target.shape[-1])):
+        reached = within + shift * shift
+        for there, here in ((slice(shift, None), slice(None, -shift)), (slice(None, -shift), slice(shift, None))):
+            torch.minimum(nearest[..., here], reached[..., there], out=nearest[..., here])
+    return nearest.sqrt()

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import torch
@@ -21,11 +21,11 @@ from torch import Tensor
 from .checks import check_occlusion, plate_of
 from .composite import apply_change, compute_change, is_unchanged
 from .conventions import PARTS, linear_to_srgb
-from .filters import blur, sample
-from .images import linear_crops, sample_crops
+from .filters import blur, sample_each, unit
+from .images import linear_crops, sample_crops, windows
 from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
-from .prior import light
 from .prior.camera import crop_screen, euler_from_rotation, image_centre, to_camera, to_screen
+from .prior.estimate import select_frames
 from .prior.geometry import PosedHead, face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.raster import rasterise
@@ -34,6 +34,7 @@ from .types import FaceCrop, FacePrior, Identity
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
 _IRIS_RIM = 12
+_WINDOW = 8  # frames rendered at once; keeps memory flat over a clip
 _COLOURS = {"brow": (1.0, 0.6, 0.1), "eye": (0.9, 0.9, 0.9), "iris": (0.1, 0.3, 1.0), "lips": (0.9, 0.15, 0.2), "mouth": (0.35, 0.0, 0.1)}
 
 
@@ -67,8 +68,20 @@ def render_guides(
 
     occlusion: (F, H, W) in the plate, 1 = something in front of the face. composed: (F, H, W, C) the composed plate, where it is at hand.
     """
-    plate = plate_of(prior)
-    check_occlusion(occlusion, plate)
+    check_occlusion(occlusion, plate_of(prior))
+    parts = []
+    for index in windows(len(prior), _WINDOW):
+        hidden, done = (None if frames is None else frames[index] for frames in (occlusion, composed))
+        parts.append(_render_window(select_frames(prior, index), head, size, zoom, hidden, look, done))
+    joined = {f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Guides) if f.name != "crop"}
+    return Guides(**joined, crop=FaceCrop(torch.cat([part.crop.matrix for part in parts]), size))
+
+
+def _render_window(
+    prior: FacePrior, head: HeadModel, size: int, zoom: float, occlusion: Tensor | None, look: SwapLook | None, composed: Tensor | None
+) -> Guides:
+    """:func:`render_guides` of a few frames."""
+    plate = prior.background.plate
     crop = face_crop(prior.filmed, size, zoom)
     before, after = pose_head(prior.filmed, head, crop), pose_head(prior, head, crop)
     pictures = sample_crops(plate[..., :3], crop.matrix, size)
@@ -94,9 +107,9 @@ def render_guides(
 
 def normal_map(posed: PosedHead) -> Tensor:
     """(F, S, S, 3): camera-space normals / 2 + 0.5 on the face, eyes, mouth and ears; black elsewhere."""
-    normal = F.normalize(posed.raster.interpolate(posed.normal), dim=-1) * 0.5 + 0.5
-    shown = torch.isin(posed.part, torch.tensor(_NORMAL_PARTS, device=normal.device))
-    return normal * shown[..., None]
+    normal = unit(posed.raster.gather(posed.normal)) * 0.5 + 0.5
+    shown = torch.isin(posed.covered_part, torch.tensor(_NORMAL_PARTS, device=normal.device))
+    return posed.raster.scatter(normal * shown[:, None])
 
 
 def pose_map(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> Tensor:
@@ -109,8 +122,7 @@ def pose_map(prior: FacePrior, head: HeadModel, crop: FaceCrop) -> Tensor:
     )
     raster = pose_head(nobody, head, crop).raster
     low, high = head.template.amin(0), head.template.amax(0)
-    colour = raster.interpolate(((head.template - low) / (high - low)).expand(len(prior), -1, -1))
-    return colour.clamp(0, 1) * raster.mask[..., None]
+    return raster.interpolate(((head.template - low) / (high - low)).clamp(0, 1))
 
 
 def expression_map(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor:
@@ -135,23 +147,19 @@ def illumination_map(prior: FacePrior, before: PosedHead, after: PosedHead, crop
     """(F, S, S, 3): display-referred light on identity-free skin, black outside of the head; follows edits of pose and light."""
     ground, _ = illumination_texture(linear_crops(prior.background.plate, crop.matrix, crop.size), before, 128)
     raster = after.raster
-    uv = raster.interpolate(after.head.uv)
-    shading = [
-        light.shade(F.normalize(raster.interpolate(x.normal), dim=-1), p.illumination) for x, p in ((before, prior.filmed), (after, prior))
-    ]
-    lit = sample(ground, uv * 128).permute(0, 2, 3, 1) * (shading[1] / shading[0]).clamp(0.25, 4)
-    return linear_to_srgb(lit).clamp(0, 1) * raster.mask[..., None]
+    ratio = (after.shade(prior.illumination) / before.shade(prior.filmed.illumination)).clamp(0.25, 4)
+    lit = sample_each(ground, raster.gather(after.head.uv) * 128, raster.frame) * raster.gather(ratio)
+    return raster.scatter(linear_to_srgb(lit).clamp(0, 1))
 
 
 def face_mask(before: PosedHead, after: PosedHead) -> Tensor:
     """(F, S, S) soft union of the filmed and the composed face region with eyes and mouth."""
-    total = None
+    regions = []
     for posed in (before, after):
-        region = posed.raster.interpolate(posed.head.face_region[:, None])[..., 0]
-        inner = torch.isin(posed.part, torch.tensor(_NORMAL_PARTS[2:-1], device=region.device))
-        region = torch.maximum(region, inner.to(region.dtype))
-        total = region if total is None else torch.maximum(total, region)
-    return blur(total[:, None], max(posed.size // 256, 1), 2)[:, 0].clamp(0, 1)
+        inner = torch.isin(posed.covered_part, torch.tensor(_NORMAL_PARTS[2:-1], device=posed.screen.device))
+        region = torch.maximum(posed.raster.gather(posed.head.face_region[:, None]), inner[:, None])
+        regions.append(posed.raster.scatter(region)[..., 0])
+    return blur(torch.maximum(*regions)[:, None], max(before.size // 256, 1), 2)[:, 0].clamp(0, 1)
 
 
 def _iris_rims(prior: FacePrior, posed: PosedHead, crop: FaceCrop) -> Tensor:

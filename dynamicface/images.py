@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -44,6 +45,18 @@ def as_plate(images: Tensor, name: str = "image") -> Tensor:
         listed = ", ".join(map(str, bad[:8])) + (" ..." if len(bad) > 8 else "")
         raise ImageError(f"The {name} input holds NaN or infinite pixels in frame {listed}; repair the plate (clamp or inpaint) first.")
     return plate
+
+
+def windows(frames: int, size: int) -> list[slice]:
+    """The frames of a clip, `size` at a time. Slices, because those give views of the plate where index tensors copy it."""
+    return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
+
+
+def empty_masks(images: Tensor) -> Tensor:
+    """Masks (F, H, W) of 0 for frames (F, H, W, C). On a CPU they take memory only where something is written."""
+    if images.device.type != "cpu" or images.dtype != torch.float32:
+        return images.new_zeros(images.shape[:3])
+    return torch.from_numpy(np.zeros(images.shape[:3], np.float32))
 
 
 def square_matrix(centre: Tensor, side: Tensor, angle: Tensor, size: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .checks import check_occlusion
 from .errors import ImageError
 from .filters import pixel_grid, sample
-from .images import as_plate
+from .images import as_plate, empty_masks
 from .types import FaceCrop
 
 _MAX_TAPS = 4  # samples per plate pixel and axis where the crop is finer than the plate
@@ -55,7 +55,7 @@ def paste_back(
     channels = min(plate.shape[-1], 3)
     mask = mask[:, None].to(images)
     layer = torch.cat([feathered(mask, feather), _ring(mask)], 1)
-    out, used = plate.clone(), plate.new_zeros(frames, height, width)
+    out, used = plate.clone(), empty_masks(plate)
     for f in range(frames):
         left, top, right, bottom = _window(crop, f, (height, width))
         if left < right and top < bottom:

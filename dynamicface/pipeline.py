@@ -18,11 +18,11 @@ from torch import Tensor
 
 from .checks import check_occlusion, plate_of
 from .compose import compose_prior
-from .composite import apply_change, compute_change, is_unchanged, trust
+from .composite import compute_change, is_unchanged, paint_change, trust
 from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
-from .images import as_plate
+from .images import as_plate, empty_masks, windows
 from .occlusion import find_occlusion, hidden_face, mask_of_face
 from .perception import Perception
 from .prior.estimate import fit_prior, select_frames
@@ -61,7 +61,7 @@ class FacePipeline:
         images = as_plate(images)
         track = track or self.track(images)
         if "matte" not in options:
-            options["matte"] = self.perception.matte.coarse(images)
+            options["matte"] = self.perception.matte.coarse(images, track.cuts)
         if occlusion is None:
             return fit_prior(images, track, self.head, **options)
         plain = fit_prior(images, track, self.head, **options | {"texture_size": 0, "progress": None})
@@ -139,12 +139,12 @@ def render_composite(
     check_occlusion(occlusion, plate)
     if is_unchanged(prior):
         return plate, plate.new_zeros(plate.shape[:3])
-    out, mask = plate.clone(), plate.new_zeros(plate.shape[:3])
-    for index in torch.arange(len(prior)).split(_WINDOW):
+    out, mask = plate.clone(memory_format=torch.contiguous_format), empty_masks(plate)
+    for index in windows(len(prior), _WINDOW):
         part = select_frames(prior, index)
         change = compute_change(part, head, part.background.plate, size=size, look=look)
         hidden = None if occlusion is None else occlusion[index]
-        out[index], mask[index] = apply_change(part.background.plate, change, hidden, trust(part.confidence))
+        paint_change(out[index], mask[index], part.background.plate, change, hidden, trust(part.confidence))
         if progress is not None:
-            progress(int(index[-1]) + 1, len(prior))
+            progress(index.stop, len(prior))
     return out, mask

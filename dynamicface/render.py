@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb
-from .filters import sample
-from .prior import light
+from .filters import sample_each
+from .images import windows
+from .prior.estimate import select_frames
 from .prior.geometry import face_crop, pose_head
 from .prior.head import HeadModel
 from .types import FacePrior
@@ -17,6 +18,7 @@ _BACKDROP = 0.045  # linear grey
 _DARKEST = 0.15  # openness of the deepest corner of the mouth
 HIDDEN_PARTS = ("inner_mouth", "teeth", "tongue")
 _OVERSAMPLING = 2
+_WINDOW = 4  # frames rendered at once; keeps memory flat over a clip
 
 
 @torch.inference_mode()
@@ -25,13 +27,18 @@ def render_prior(prior: FacePrior, head: HeadModel, size: int = 512) -> Tensor:
 
     A prior without a texture wears the mean head's.
     """
+    return torch.cat([_render(select_frames(prior, index), head, size) for index in windows(len(prior), _WINDOW)])
+
+
+def _render(prior: FacePrior, head: HeadModel, size: int) -> Tensor:
+    """:func:`render_prior` of a few frames."""
     posed = pose_head(prior, head, face_crop(prior, size * _OVERSAMPLING))
     raster = posed.raster
     albedo = head.albedo if prior.identity.albedo is None else prior.identity.albedo
-    shade = light.shade(F.normalize(raster.interpolate(posed.normal), dim=-1), prior.illumination)
-    hidden = torch.isin(posed.part, torch.tensor([PARTS.index(p) for p in HIDDEN_PARTS], device=shade.device))[..., None]
-    openness = raster.interpolate(head.ambient_occlusion[:, None]).clamp(_DARKEST, 1)
-    shade = torch.where(hidden, shade.mean(-1, keepdim=True) * openness, shade)
-    colour = sample(albedo[None].expand(len(prior), -1, -1, -1), raster.interpolate(head.uv) * albedo.shape[-1])
-    picture = torch.where(raster.mask[:, None], colour * shade.permute(0, 3, 1, 2), _BACKDROP)
+    shade = raster.gather(posed.shade(prior.illumination))
+    uv, openness = raster.gather(torch.cat([head.uv, head.ambient_occlusion[:, None]], 1)).split((2, 1), 1)
+    hidden = torch.isin(posed.covered_part, torch.tensor([PARTS.index(p) for p in HIDDEN_PARTS], device=shade.device))[:, None]
+    shade = torch.where(hidden, shade.mean(1, keepdim=True) * openness.clamp(_DARKEST, 1), shade)
+    colour = sample_each(albedo[None], uv * albedo.shape[-1], raster.frame)
+    picture = raster.scatter(colour * shade, _BACKDROP).permute(0, 3, 1, 2)
     return linear_to_srgb(F.avg_pool2d(picture, _OVERSAMPLING)).permute(0, 2, 3, 1)

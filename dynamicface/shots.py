@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .composite import is_unchanged
 from .errors import DynamicFaceError, ImageError
+from .images import windows
 from .io.clips import WINDOW, Clip, ClipWriter, copy_clip
 from .occlusion import find_occlusion, hidden_face
 from .perception import Perception
@@ -107,11 +108,13 @@ def composite_windows(
     look: SwapLook | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (N, H, W, C) and masks (N, H, W) of a prior over a clip, a few frames at a time, in order."""
-    for index in torch.arange(len(prior)).split(WINDOW):
+    for index in windows(len(prior), WINDOW):
         part = select_frames(prior, index)
         plate, alpha = part.background.plate.tensor_split([3], -1)
-        part = part.replace(background=replace(part.background, plate=plate, matte=perception.matte.coarse(plate)))
-        hidden = None if occlusion is None else occlusion[index.clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
+        part = part.replace(background=replace(part.background, plate=plate, matte=perception.matte.coarse(plate, part.cuts)))
+        hidden = None
+        if occlusion is not None:
+            hidden = occlusion[torch.arange(index.start, index.stop).clamp(max=len(occlusion) - 1)][..., :3].mean(-1)
         if find_occlusions and not is_unchanged(part):
             hidden = find_occlusion(part, head, perception, roto=hidden)
         picture, mask = render_composite(part, head, occlusion=hidden, look=look)

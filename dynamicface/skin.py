@@ -11,12 +11,12 @@ from torch import Tensor
 
 from . import landmark_sets
 from .conventions import PARTS
-from .filters import blur, fill_holes, masked_blur, sample
+from .filters import blur, fill_holes, masked_blur, sample, sample_each
 from .prior import light, texture
 from .prior.geometry import CROP_METRES, PosedHead
 from .prior.head import HeadModel
 from .surface import EYES, MOUTH, SKIN, Surface
-from .types import Identity
+from .types import FacePrior, Identity
 
 _FACE = (PARTS.index("skin"), PARTS.index("lips"))
 _LASHES = 0.85  # how much of the light the lashes of a closed eye take
@@ -26,6 +26,8 @@ _UNDER_LID = -0.25  # natural log: the white that comes out from under a lid lie
 _MATCH = 128  # resolution at which revealed surface is matched to its surroundings
 _GROUND_BLUR = 1 / 10  # of the texture: above it the light is the plate's, below it the detail is the source's
 _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is taken out
+_LIFT = 8.0  # most that one skin may be brighter than the other
+_COLOURFUL = 0.35  # natural log: how far the colour of a person's skin differs from place to place
 _FEATURE = 6e-3  # metres around brows, eyes, nose and lips that tell nothing of the light
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
@@ -37,16 +39,16 @@ class SwapLook:
 
     skin_tone: float = 0.0  # 0 = the plate's tone, so that neck and ears match; 1 = the source's own
     detail: float = 1.0  # strength of the source's pores and wrinkles
-    feather: float = 0.012  # metres
+    feather: float = 0.008  # metres
 
 
-def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+def revealed(surface: Surface, identity: Identity, picture: Tensor) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) under the filmed light and alpha (F, 1, H, W) of surface that comes into view.
 
-    shading: (P, 3) under the filmed light; picture: (F, 3, H, W) the linear plate in the crop. Skin and eyeballs are matched to what the
-    plate shows of them next to the gap, so that a fold that opens has no border.
+    picture: (F, 3, H, W) the linear plate in the crop. Skin and eyeballs are matched to what the plate shows of them next to the gap, so
+    that a fold that opens has no border.
     """
-    head, size = surface.after.head, surface.after.size
+    head, size, shading = surface.after.head, surface.after.size, surface.shading
     albedo = head.albedo if identity.albedo is None else identity.albedo
     inside = (2 * blur(surface.raster.mask[:, None].to(shading.dtype), max(size // 128, 1), 2) - 1).clamp(0, 1)
     skin = surface.picture((surface.group == SKIN).to(shading.dtype))
@@ -75,32 +77,36 @@ def revealed(surface: Surface, identity: Identity, shading: Tensor, picture: Ten
     return model * correction.exp(), alpha
 
 
-def foreign_skin(surface: Surface, identity: Identity, own: Identity, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
+def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, picture: Tensor, look: SwapLook) -> tuple[Tensor, Tensor]:
     """Linear colour (F, 3, H, W) and alpha (F, 1, H, W) of another identity's skin under the filmed light.
 
-    own: the identity in the plate; picture: (F, 3, H, W) the linear plate in the crop. In log colour the face is the source's albedo with
+    filmed: the face in the plate; picture: (F, 3, H, W) the linear plate in the crop. In log colour the face is the source's albedo with
     the broad unevenness of its plain skin exchanged for the plate's: features keep their full contrast, light and tone are the plate's.
     """
     head = surface.after.head
     radiance, weight, bare = _bare_skin(picture, surface.before, _GROUND)
     small = F.interpolate(identity.albedo[None], (_GROUND, _GROUND), mode="area")
     plain = _plain_skin(head, _GROUND)
-    theirs, ours = _broad(small, plain, head), _broad(radiance, weight * plain, head)
+    shading = texture.broad_shading(surface.before.normal, filmed.illumination, head, _GROUND)
+    theirs, ours = _broad(small, _seen(identity, head) * plain, head), _broad(radiance / shading, weight * plain, head) + shading.log()
     region = texture.head_region(head, _GROUND)[None]
     tone_source = (theirs * region).sum((-2, -1), keepdim=True) / region.sum()
-    ground = ours - _EVENNESS * (theirs - tone_source)
+    uneven = tone_source + _EVENNESS * (theirs - tone_source)
+    uneven = uneven + _strange_colours(small.clamp_min(2e-3).log() - uneven, head)
 
-    tones = [_skin_tone(x, head) for x in (own, identity)]
+    tones = [_skin_tone(x, head) for x in (filmed.identity, identity)]
     kept = look.skin_tone * (tones[1] / tones[0]).log()
-    lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(0.4, 2.5)
-    logs = identity.albedo[None].clamp_min(2e-3).log() - tone_source
+    lift = (light.luminance(tones[0] / tones[1] * kept.exp())).clamp(1 / _LIFT, _LIFT)
+    uneven, plain = (F.interpolate(x, identity.albedo.shape[-2:], mode="bilinear", align_corners=False) for x in (uneven, plain))
+    logs = identity.albedo[None].clamp_min(2e-3).log() - uneven
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
-    detail = (logs - smooth) * look.detail * lift[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift)
-    colour = (_read(detail, surface) + _read(ground + kept[:, :, None, None], surface)).exp()
+    detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, plain)
+    colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
-    soft = _feather(surface.picture(surface.region), look.feather * surface.after.size / CROP_METRES)
-    seen = _where_seen(identity, head).expand(len(bare), -1, -1, -1)
-    limits = _read(torch.cat([seen, bare], 1), surface).amin(1, keepdim=True)
+    face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
+    soft = _feather(surface.picture(face), look.feather * surface.after.size / CROP_METRES)
+    limits = _read(torch.minimum(bare, _where_known(identity, head)), surface)
+    limits = torch.lerp(limits, torch.ones_like(limits), _read(texture.below_brows(head, _GROUND)[0], surface))
     skin = surface.picture(torch.isin(surface.part, torch.tensor(_FACE, device=colour.device)).to(colour.dtype))
     return colour, soft * limits * skin
 
@@ -130,15 +136,24 @@ def _skin_tone(identity: Identity, head: HeadModel) -> Tensor:
     return _face_mean(small / texture.relative_albedo(head, _GROUND).clamp_min(0.2), head).clamp_min(1e-3)
 
 
-def _carry_contrast(logs: Tensor, lift: Tensor) -> Tensor:
+def _strange_colours(logs: Tensor, head: HeadModel) -> Tensor:
+    """What no skin has of the colours of log albedos (F, 3, U, U) relative to their tone: a coloured lamp that was left in them."""
+    odd = logs - texture.relative_albedo(head, logs.shape[-1]).clamp_min(0.05).log()
+    odd = odd - odd.mean(1, keepdim=True)
+    return odd * (1 - (odd.square().sum(1, keepdim=True) / _COLOURFUL**2 + 1).rsqrt())
+
+
+def _carry_contrast(logs: Tensor, lift: Tensor, plain: Tensor) -> Tensor:
     """Log contrast (F, 3, U, U) of a skin, relative to its own tone, for a skin `lift` (F,) times as bright.
 
-    Highlights stand out more, and colours are more saturated, on dark skin than on light skin; carried over unchanged they would glow.
+    Highlights stand out more, and shading is deeper, on dark skin than on light skin; carried over unchanged they would glow and look
+    like dirt. plain (1, 1, U, U): features keep their dark. Red lips are neither as red on dark skin nor brown ones as brown on light skin.
     """
     level = logs.mean(1, keepdim=True)
-    dark, bright, chroma = (lift[:, None, None, None] ** -power for power in (0.2, 0.6, 0.4))
-    shaped = torch.where(level > 0, level * bright.clamp(max=1.5), level * dark.clamp(max=1.25))
-    return shaped + (logs - level) * chroma.clamp(max=1.0)
+    lift = lift[:, None, None, None]
+    bright, chroma = lift.clamp_min(1) ** -0.6, torch.maximum(lift, 1 / lift) ** -0.3
+    dark = torch.lerp(lift.clamp_max(1) ** -0.1, lift.clamp_min(1) ** -0.4, plain)
+    return level * torch.where(level > 0, bright, dark) + (logs - level) * chroma
 
 
 def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
@@ -149,6 +164,19 @@ def _where_seen(identity: Identity, head: HeadModel) -> Tensor:
     small = F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
     seen = torch.maximum((torch.maximum(small, small.flip(-1)) / 0.3).clamp(0, 1), inner)
     return ((blur(seen, 2, 2) - 0.5) / 0.5).clamp(0, 1)
+
+
+def _seen(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) how well the identity's skin was seen."""
+    if identity.albedo_weight is None:
+        return torch.ones_like(texture.inner_face(head, _GROUND))
+    return F.interpolate(identity.albedo_weight[None], (_GROUND, _GROUND), mode="area")
+
+
+def _where_known(identity: Identity, head: HeadModel) -> Tensor:
+    """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face or close by, so that its albedo there is its own."""
+    seen = _seen(identity, head)
+    return (2 * blur((torch.maximum(seen, seen.flip(-1)) / 0.3).clamp(0, 1), 2, 2)).clamp(0, 1)
 
 
 def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_share: float = 1 / 16) -> tuple[Tensor, Tensor]:
@@ -176,9 +204,11 @@ def _bare_skin(picture: Tensor, posed: PosedHead, size: int) -> tuple[Tensor, Te
 
 def _read(image: Tensor, surface: Surface) -> Tensor:
     """A texture (3, U, U) or (F, 3, U, U) on the surface: (F, 3, H, W)."""
-    frames = len(surface.before.screen)
-    image = image.expand(frames, *image.shape[-3:])
-    return sample(image, surface.raster.scatter(surface.uv) * image.shape[-1])
+    image = image if image.dim() == 4 else image[None]
+    values = sample_each(image, surface.uv * image.shape[-1], surface.frame)
+    frames, height, width = surface.raster.face.shape
+    beside = image[:, None, :, 0, 0].expand(frames, height * width, -1)  # goes on beside the head, for whoever reads across its edge
+    return beside.flatten(0, 1).index_copy(0, surface.raster.pixel, values).view(frames, height, width, -1).permute(0, 3, 1, 2)
 
 
 def _face_mean(images: Tensor, head: HeadModel) -> Tensor:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .conventions import PARTS
-from .filters import blur, dilate, unit
-from .prior import light
+from .filters import blur, dilate
 from .prior.geometry import PosedHead
 from .prior.raster import Raster
 
@@ -21,7 +21,8 @@ _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
-_BEHIND = 0.006  # metres
+BEHIND = 0.006  # metres
+_MAX_GAIN = 4.0
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
 
@@ -36,7 +37,9 @@ class Surface:
     group: Tensor  # (P,) SKIN, EYES or MOUTH
     came_from: Tensor  # (P, 3) crop px, crop px, depth of the surface point as filmed
     moved: Tensor  # (P, 2) from where it is now to where it was, crop px
-    normals: tuple[Tensor, Tensor]  # (P, 3) camera space, as filmed and as composed
+    shading: Tensor  # (P, 3) as filmed
+    gain: Tensor  # (P, 3) natural log of the shading as composed over that as filmed, under the filmed light
+    lamp: Tensor | None  # (P, 3) natural log of the composed light over the filmed one; None = the light is the filmed one
     facing: tuple[Tensor, Tensor]  # (P, 1) cosine to the camera, as filmed and as composed
     uv: Tensor  # (P, 2)
     region: Tensor  # (P, 1) weight of the face itself; 1 on eyes and in the mouth
@@ -53,13 +56,6 @@ class Surface:
         """(P, C) or (P,) -> (F, C, H, W), 0 beside the head."""
         return self.raster.scatter(values[:, None] if values.dim() == 1 else values).permute(0, 3, 1, 2)
 
-    def shade(self, which: int, illumination: Tensor) -> Tensor:
-        """Shading (P, 3) with the filmed (0) or composed (1) normals under (F, 9, 3)."""
-        if len(illumination) == 1:
-            return light.shade(self.normals[which][None], illumination)[0]
-        frames = light.basis(self.normals[which]).split(self.frame.bincount(minlength=len(illumination)).tolist())
-        return torch.cat([basis @ lamp for basis, lamp in zip(frames, illumination, strict=True)]).clamp_min(0.01)
-
     @cached_property
     def unseen(self) -> tuple[Tensor, Tensor]:
         """Two maps (F, 1, H, W): surface the plate does not show, and (soft) the part of it that is filled from the model.
@@ -67,76 +63,93 @@ class Surface:
         Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched. So is the inside of a mouth that
         was open when filmed: its own teeth follow the lips.
         """
-        size = self.before.size
+        size, (rim, open_now, _) = self.before.size, self._eye_maps
         column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
-        other = groups(self.before.part)[self.frame, row, column] != self.group
-        behind = self.came_from[:, 2] > self.before.depth[self.frame, 0, row, column] + _BEHIND
+        from_pixel = (self.frame * size + row) * size + column
+        other = groups(self.before.part.take(from_pixel)) != self.group
+        behind = self.came_from[:, 2] > self.before.depth.take(from_pixel) + BEHIND
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
-        unseen = (other | behind | turned).to(self.uv.dtype)
         # A lid that travels takes its own skin along, not the lashes and the white it closed over.
-        radius = max(1, size // 200)
-        rim = dilate(_eyes(self.before), radius)[self.frame, 0, row, column] > 0
-        shut = self._around_open_eyes.view(-1)[self.raster.pixel] == 0
-        travelled = self.moved.square().sum(-1) > radius**2
-        unseen = torch.maximum(unseen, (rim & (self.group == SKIN) & (travelled | shut)).to(unseen.dtype))
+        travelled = self.moved.square().sum(-1) > max(1, size // 200) ** 2
+        lid = (rim.take(from_pixel) > 0) & (self.group == SKIN) & (travelled | (open_now.take(self.raster.pixel) == 0))
+        unseen = (other | behind | turned | lid).to(self.uv.dtype)
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
         opened = dilate(-dilate(-maps, radius), radius)
         return torch.maximum(opened[:, :1], self.slit), blur(torch.maximum(opened[:, 1:], self.slit), 1, 1)
 
-    @cached_property
+    @property
     def slit(self) -> Tensor:
         """(F, 1, H, W) 1 where a crack of eyeball is left between lids that close: the lash line covers it."""
-        return _eyes(self.after) * (1 - self._around_open_eyes) * _around_open_eyes(self.before)
+        return self._eye_maps[2]
 
     @cached_property
-    def _around_open_eyes(self) -> Tensor:
-        return _around_open_eyes(self.after)
+    def _eye_maps(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(F, 1, H, W) each: close around the eyeballs as filmed, around the open eyes as composed, and the slit.
+
+        Only the rectangle that holds the eyes of all frames is looked at.
+        """
+        filmed, composed = ((groups(head.part) == EYES)[:, None] for head in (self.before, self.after))
+        size = self.before.size
+        radius = max(1, size // 200)
+        rows, columns = ((filmed | composed).any(0)[0].any(dim).nonzero()[:, 0] for dim in (1, 0))
+        if not len(rows):
+            nothing = torch.zeros_like(filmed, dtype=self.uv.dtype)
+            return nothing, nothing, nothing
+        margin = 3 * radius + 1
+        top, left = (max(int(line[0]) - margin, 0) for line in (rows, columns))
+        bottom, right = (min(int(line[-1]) + margin + 1, size) for line in (rows, columns))
+        filmed, composed = (eyes[..., top:bottom, left:right].to(self.uv.dtype) for eyes in (filmed, composed))
+        around = _around_open(composed, radius)
+        maps = dilate(filmed, radius), around, composed * (1 - around) * _around_open(filmed, radius)
+        return tuple(F.pad(x, (left, size - right, top, size - bottom)) for x in maps)
 
 
-def _eyes(posed: PosedHead) -> Tensor:
-    """(F, 1, H, W) 1 on eyeballs."""
-    return (groups(posed.part) == EYES)[:, None].to(posed.screen.dtype)
-
-
-def _around_open_eyes(posed: PosedHead) -> Tensor:
-    """(F, 1, H, W) 1 on and close around eyeballs that show as more than a crack."""
-    radius = max(1, posed.size // 200)
-    return dilate(dilate(-dilate(-_eyes(posed), radius), radius), 2 * radius)
+def _around_open(eyes: Tensor, radius: int) -> Tensor:
+    """(F, 1, H, W) 1 on and close around eyeballs (F, 1, H, W) that show as more than a crack."""
+    return dilate(dilate(-dilate(-eyes, radius), radius), 2 * radius)
 
 
 def groups(part: Tensor) -> Tensor:
     """Part labels (..) -> SKIN (also where there is nothing), EYES or MOUTH."""
-    return torch.tensor(_GROUP_OF_PART, device=part.device)[part.clamp_min(0)]
+    return torch.tensor(_GROUP_OF_PART, device=part.device).take(part.clamp_min(0))
 
 
-def surface_of(before: PosedHead, after: PosedHead) -> Surface:
-    """Line the composed head up with the filmed one."""
+def surface_of(before: PosedHead, after: PosedHead, filmed: Tensor, composed: Tensor) -> Surface:
+    """Line the composed head up with the filmed one; illuminations (F, 9, 3) of both.
+
+    Whatever varies over the mesh is computed at its vertices, which are far fewer than the pixels, and interpolated in one pass.
+    """
     raster, head = after.raster, after.head
-    moving = torch.cat(
-        [before.screen, after.screen[..., :2], before.normal, after.normal, before.facing[..., None], after.facing[..., None]], -1
+    shading, turned = before.shade(filmed), after.shade(filmed)
+    values = [before.screen, (before.screen - after.screen)[..., :2], before.facing[..., None], after.facing[..., None], shading]
+    values.append(_log_ratio(turned, shading))
+    if relit := not torch.equal(filmed, composed):
+        values.append(_log_ratio(after.shade(composed), turned))
+    came_from, moved, facing_before, facing_after, shading, gain, *lamp = raster.gather(torch.cat(values, -1)).split(
+        (3, 2, 1, 1, 3, 3, 3)[: 6 + relit], -1
     )
-    came_from, now_at, filmed, composed, *facing = raster.gather(moving).split((3, 2, 3, 3, 1, 1), -1)
     collar = ((head.template[:, 1] - _COLLAR_BOTTOM) / (_COLLAR_TOP - _COLLAR_BOTTOM)).clamp(0, 1)
     lips = head.landmarks(head.template)[[13, 14], 2].mean()
     depth = torch.exp(-(lips - _TEETH - head.template[:, 2]).clamp_min(0) / _MOUTH_FALLOFF)
     front = ((head.template[:, 2] - _EARS_BACK) / (_EARS_FRONT - _EARS_BACK)).clamp(0, 1)
     fixed = torch.cat([head.uv, torch.stack([head.face_region, depth, collar, front], -1)], -1)
     uv, region, openness, collar, front = raster.gather(fixed).split((2, 1, 1, 1, 1), -1)
-    part = after.part.view(-1)[raster.pixel]
-    group = groups(part)
+    group = groups(after.covered_part)
     return Surface(
         before,
         after,
-        torch.div(raster.pixel, after.size * after.size, rounding_mode="floor"),
-        part,
+        raster.frame,
+        after.covered_part,
         group,
         came_from,
-        came_from[:, :2] - now_at,
-        (unit(filmed), unit(composed)),
-        tuple(facing),
+        moved,
+        shading,
+        gain,
+        lamp[0] if lamp else None,
+        (facing_before, facing_after),
         uv,
         torch.maximum(region, (group != SKIN)[:, None]),
         openness,
@@ -144,6 +157,10 @@ def surface_of(before: PosedHead, after: PosedHead) -> Surface:
         front,
         ((_lip_gap(before) - _CLOSED) / (_OPEN - _CLOSED)).clamp(0, 1),
     )
+
+
+def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
+    return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
 
 
 def _lip_gap(posed: PosedHead) -> Tensor:

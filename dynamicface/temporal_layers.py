@@ -52,7 +52,7 @@ class TemporalLayer(nn.Module):
         if self.length and frames > self.length:
             raise DynamicFaceError(
                 f"The temporal layers know {self.length} frames at once, but the sampler gave them {frames}. "
-                f"Add a Context Windows node with a length of {self.length} or less behind Apply DynamicFace."
+                f"Put FusionTVO (while sampling) with a segment of {self.length} or less, or Context Windows, behind Apply DynamicFace."
             )
         return x + self.temporal_transformer(x, frames, attention)
 

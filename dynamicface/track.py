@@ -115,13 +115,17 @@ def roi_change(a: Tensor, b: Tensor) -> Tensor:
     return torch.maximum((a - b)[:, :2].norm(dim=-1), (a - b)[:, 2:].norm(dim=-1) / 2) / b[:, 2:].norm(dim=-1)
 
 
-def find_roi(plate: Tensor, perception: Perception, roi: Tensor, settled: float = 0.0) -> Tensor:
-    """ROIs (N, 4) of the faces in frames (N, H, W, 3) from rough ones: looks again while a look moves the ROI by more than `settled`."""
+def find_roi(plate: Tensor, perception: Perception, roi: Tensor, settled: float = 0.0, frame: Tensor | None = None) -> Tensor:
+    """ROIs (N, 4) of the faces in frames (F, H, W, 3) from rough ones: looks again while a look moves the ROI by more than `settled`.
+
+    frame (N,): which frame each is in; None means one per frame, in order.
+    """
     net, size = perception.landmarks, perception.landmarks.size
     roi, active = roi.clone(), torch.arange(len(roi), device=roi.device)
+    frame = active if frame is None else frame
     for _ in range(LOOKS):
         matrix = roi_matrix(roi[active], size)
-        mesh = net.mesh_only(sample_crops(plate, matrix, size, active, max_taps=2))
+        mesh = net.mesh_only(sample_crops(plate, matrix, size, frame[active], max_taps=2))
         found = landmarks_roi(transform(mesh[..., :2], invert(matrix)))
         change = roi_change(found, roi[active])
         roi[active] = found
@@ -261,7 +265,7 @@ class FaceTracker:
             return None
         steps = torch.tensor(keys, device=plate.device)[:, None] + 1
         expected = self._roi + (0 if self._speed is None else self._speed * steps.clamp(max=KEY_STEP))
-        rois = find_roi(plate[keys], self.perception, expected, SETTLED)
+        rois = find_roi(plate, self.perception, expected, SETTLED, torch.tensor(keys, device=plate.device))
         return rois if roi_change(rois, expected).max() < FAR else None
 
     def _read(self, plate: Tensor, keys: list[int], rois: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -419,7 +423,8 @@ class FaceTracker:
         chosen = sorted({*wanted, *doubtful})
         if not chosen:
             return
-        views = dict(zip(chosen, self.perception.identity.embed(plate[chosen], landmarks[chosen]), strict=True))
+        at = torch.tensor(chosen, device=plate.device)
+        views = dict(zip(chosen, self.perception.identity.embed(plate, landmarks[at], at), strict=True))
         self._doubtful |= {start + i: views[i] for i in doubtful}
         self._best = sorted([*self._best, *((float(quality[i]), views[i]) for i in wanted)], key=lambda kept: -kept[0])[:BEST_FRAMES]
         sure = int((presence >= SURE).sum()) >= min(KEY_STEP, len(plate))

@@ -8,7 +8,7 @@ from .apply import ApplyDynamicFace, LoadAdapter
 from .clips import CompositeClip, FitClip
 from .curves import DriveFromPrior, ExportARKit, ExpressionCurves, ImportARKit
 from .edit import EditExpression, EditIdentity, EditLight, EditPose
-from .export import ExportFace, Provenance, RenderPasses
+from .export import ExportFace, Provenance, ProvenanceVideo, RenderPasses
 from .guiders import Guider, MixtureOfGuiders
 from .guides import Composite, PasteBack, RenderGuides, RenderPrior
 from .host import folders
@@ -34,7 +34,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     *(FusionTVO, FusionTVOSampling, SharedNoise),
     *(ExpressionPreset, SavePreset, ExpressionLibrary),
     *(ExpressionCurves, DriveFromPrior, ImportARKit, ExportARKit),
-    *(ExportFace, RenderPasses, Provenance),
+    *(ExportFace, RenderPasses, Provenance, ProvenanceVideo),
     FindOcclusions,
 )
 

@@ -23,7 +23,6 @@ class LoadAdapter(io.ComfyNode):
             "Champ, Moore-AnimateAnyone, DynamicPose and PersonaLive, AnimateDiff's motion modules, Face-Adapter's and "
             "IP-Adapter-FaceID's identity files. What it is is told by its contents. Chain several through 'previous'. Next: Apply "
             "DynamicFace.",
-            subcategory="generator",
             search_aliases=["champ", "animateanyone", "animatediff", "personalive", "dynamicpose"],
             inputs=[
                 io.Combo.Input(
@@ -56,7 +55,6 @@ class ApplyDynamicFace(io.ComfyNode):
             "ControlNet and IPAdapter keep working. All optional inputs may stay open. Before: Render Guides, Load DynamicFace or Load "
             "Checkpoint. Next: KSampler (with the latent from here; on Stable Diffusion a denoise of 0.3 to 0.6), VAE Decode, Paste "
             "Back.",
-            subcategory="generator",
             search_aliases=["swap", "generator", "animate anyone"],
             inputs=[
                 io.Model.Input("model", tooltip="From Load DynamicFace, or a Stable Diffusion 1.5 model."),

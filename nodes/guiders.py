@@ -34,7 +34,6 @@ class Guider(io.ComfyNode):
             "Guider",
             "Lets one attribute steer the generator: shape (normal), expression, pose, illumination or background. Chain as many as you "
             "like through 'previous'. Before: Render Guides. Next: another Guider, or Mixture of Guiders.",
-            subcategory="generator",
             search_aliases=["condition", "controlnet", "guidance"],
             inputs=[
                 Guides.Input("guides", tooltip="From Render Guides."),
@@ -70,7 +69,7 @@ class MixtureOfGuiders(io.ComfyNode):
             "MixtureOfGuiders",
             "Mixture of Guiders",
             "Puts guiders together so that they act at once. Before: Guider. Next: Apply DynamicFace.",
-            subcategory="generator",
+            search_aliases=["MoG", "combine", "multi controlnet"],
             inputs=[
                 GuidanceSocket.Input("guidance", tooltip="A chain of Guider nodes."),
                 io.Combo.Input(

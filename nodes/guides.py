@@ -134,6 +134,7 @@ class RenderPrior(io.ComfyNode):
             "Render Prior",
             "Shows the 3D head itself, lit and textured, over nothing: the quickest look at what a fit found or a dial does. "
             "The picture is also an output, to save or to compare.",
+            search_aliases=["preview", "3D head", "mesh"],
             is_output_node=True,
             inputs=[
                 Prior.Input("prior", tooltip=PRIOR_IN),

@@ -40,7 +40,6 @@ class LoadDynamicFace(io.ComfyNode):
             "Load DynamicFace",
             "Loads DynamicFace's own face generator, a small pixel-space diffusion model, with the VAE and the empty conditioning for "
             "it. Next: Apply DynamicFace, then any sampler (1 step, cfg 1, euler, simple), VAE Decode, Paste Back.",
-            subcategory="generator",
             search_aliases=["checkpoint", "generator", "diffusion"],
             inputs=[weights_input()],
             outputs=[
@@ -66,7 +65,6 @@ class GenerateFace(io.ComfyNode):
             "Generate Face",
             "Composites the prior into its plate and lets DynamicFace's own generator repair the face: seams, mouth, lids, shading. "
             "Guides, streams, sampler and paste in one node; only the face changes. For the same as a graph: Load and Apply DynamicFace.",
-            subcategory="generator",
             search_aliases=["refine", "diffusion", "enhance face"],
             inputs=[
                 Prior.Input("prior", tooltip=PRIOR_IN),

@@ -70,6 +70,7 @@ class SavePreset(io.ComfyNode):
             "Save Preset",
             "Keeps one frame's expression under a name, for Expression Preset in this and every other workflow: a JSON file in "
             "user/dynamicface/presets. Before: any Edit node, or Fit 3D Prior to take it from a photograph. Press R to see it listed.",
+            search_aliases=["store expression", "pose library", "export preset"],
             is_output_node=True,
             inputs=[
                 prior_input(),

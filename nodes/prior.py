@@ -72,7 +72,7 @@ class FitPrior(io.ComfyNode):
     def execute(cls, images, track, shared_identity, texture_size) -> io.NodeOutput:
         track = track_from_core(track) if isinstance(track, dict) else track
         plate, track = to_working_device((images, track))
-        options = {"shared_identity": shared_identity, "texture_size": texture_size, "matte": person_matte(plate)}
+        options = {"shared_identity": shared_identity, "texture_size": texture_size, "matte": person_matte(plate, track.cuts)}
         prior = fit_prior(plate, track, head_model(), **options, progress=progress())
         return io.NodeOutput(to_graph_device(prior, (plate, images)))
 

@@ -9,12 +9,10 @@ from ..dynamicface.metrics.meter import measure_quality
 from ..dynamicface.metrics.picture import draw_report
 from ..dynamicface.metrics.report import METRICS
 from ..dynamicface.prior.estimate import fit_prior
-from .host.models import head_model, perception, to_graph_device, to_working_device
+from .host.models import head_model, lpips, perception, to_graph_device, to_working_device
 from .host.run import progress
 from .schema import Quality, schema, slider
 from .track import find_track
-
-QC = "Quality"
 
 
 def fit_source(source):
@@ -31,7 +29,6 @@ class QCReport(io.ComfyNode):
             "QC Report",
             "Measures a finished photo or shot: identity, what changed against the plate, flicker, jitter, sharpness, and whether anything "
             "changed outside of the mask. Shows a table with curves and names the frames to look at. Before: any result. Next: Gate, Save.",
-            subcategory=QC,
             search_aliases=["quality control", "metrics", "SSIM", "flicker", "identity"],
             is_output_node=True,
             inputs=[
@@ -63,7 +60,8 @@ class QCReport(io.ComfyNode):
     def execute(cls, images, plate=None, source=None, mask=None, count=5) -> io.NodeOutput:
         person = None if source is None else fit_source(source)
         images, plate, mask = to_working_device((images, plate, mask))
-        report = measure_quality(images, plate, mask, perception(), head_model(), source=person, progress=progress())
+        judges = {"source": person, "lpips": None if plate is None else lpips()}
+        report = measure_quality(images, plate, mask, perception(), head_model(), **judges, progress=progress())
         picture, worst = to_graph_device(draw_report(report)), int(report.scores().argmax())
         outputs = (picture, report.to_json(), report.worst_frames(count) or [worst], worst, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(picture, cls=cls))
@@ -76,7 +74,6 @@ class Compare(io.ComfyNode):
             "Compare",
             "Compare",
             "Shows how two versions differ: a wipe, side by side, or a heat map of the difference. The picture is also an output, to save.",
-            subcategory=QC,
             search_aliases=["A/B", "wipe", "difference"],
             is_output_node=True,
             inputs=[
@@ -110,7 +107,6 @@ class Gate(io.ComfyNode):
             "Gate",
             "Lets images pass only when a figure of their QC Report is good enough. Otherwise nothing behind this node runs and ComfyUI "
             "shows why, so that no bad shot is saved over a good one. Before: QC Report. Next: Save.",
-            subcategory=QC,
             search_aliases=["threshold", "stop", "quality gate"],
             inputs=[
                 io.Image.Input("images", tooltip="What to let pass, untouched."),

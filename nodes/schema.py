@@ -13,6 +13,16 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 CATEGORY = "DynamicFace"
+STAGES = {  # the menu: what stands in which folder, in the order of work; shortcuts stand above them
+    "Analyse": "TrackFaces FitPrior FindOcclusions FitClip SmoothPrior HoldBadFrames InspectPrior",
+    "Change": "ComposePrior EditExpression EditPose EditIdentity EditLight ExpressionPreset SavePreset ExpressionCurves DriveFromPrior "
+    "ImportARKit",
+    "Show": "Composite CompositeClip RenderPrior RenderGuides PasteBack ExpressionLibrary",
+    "Generate": "GenerateFace LoadDynamicFace LoadAdapter Guider MixtureOfGuiders IdentityStream DetailStream DualStreamFusion "
+    "ApplyDynamicFace",
+    "Stabilise": "FusionTVO FusionTVOSampling SharedNoise",
+    "Deliver": "QCReport Compare Gate Provenance ProvenanceVideo RenderPasses ExportFace ExportARKit",
+}
 
 Track = io.Custom("DYNAMICFACE_TRACK")
 Prior = io.Custom("DYNAMICFACE_PRIOR")
@@ -30,9 +40,9 @@ Performance = io.Custom("DYNAMICFACE_PERFORMANCE")
 CoreCurve = io.Custom("CURVE")
 
 
-def schema(name: str, display_name: str, description: str, *, subcategory: str = "", **fields) -> io.Schema:
-    """An io.Schema under our category with the node id DynamicFace_<name>; fields this ComfyUI does not know yet are left out."""
-    category = f"{CATEGORY}/{subcategory}" if subcategory else CATEGORY
+def schema(name: str, display_name: str, description: str, **fields) -> io.Schema:
+    """An io.Schema in its folder of the menu with the node id DynamicFace_<name>; fields this ComfyUI does not know yet are left out."""
+    category = "/".join([CATEGORY, *(stage for stage, names in STAGES.items() if name in names.split())])
     fields |= {"node_id": f"DynamicFace_{name}", "display_name": display_name, "description": description, "category": category}
     return io.Schema(**{key: value for key, value in fields.items() if key in io.Schema.__dataclass_fields__})
 

@@ -20,7 +20,7 @@ from .track import CHOICES, CHOOSE_TOOLTIP, INDEX_TOOLTIP, REFERENCE_TOOLTIP, fi
 def fitted(images, **choice):
     """Track and fit; frames of one batch are one person."""
     images, track = to_working_device((images, find_track(images, **choice)))
-    return fit_prior(images, track, head_model(), matte=person_matte(images), progress=progress())
+    return fit_prior(images, track, head_model(), matte=person_matte(images, track.cuts), progress=progress())
 
 
 def choice_inputs() -> list[io.Input]:

@@ -28,7 +28,6 @@ class IdentityStream(io.ComfyNode):
             "Identity Stream",
             "The person's identity as the generator reads it: the low frequencies, who it is. Needs no file with the embedded "
             "generator; on Stable Diffusion it needs one (see help). Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
-            subcategory="generator",
             search_aliases=["face former", "face id", "ip-adapter"],
             inputs=[
                 Prior.Input("source", tooltip=SOURCE),
@@ -63,7 +62,6 @@ class DetailStream(io.ComfyNode):
             "The person's skin and features as the generator reads them: the high frequencies. Up to four frames of the source are "
             "read beside the picture; in each frame the one nearest in head turn counts most. Works on any Stable Diffusion 1.5 "
             "checkpoint without a file. Before: Fit 3D Prior of the source. Next: Apply DynamicFace.",
-            subcategory="generator",
             search_aliases=["reference net", "reference only", "reference attention"],
             inputs=[
                 Prior.Input("source", tooltip=SOURCE),
@@ -99,7 +97,7 @@ class DualStreamFusion(io.ComfyNode):
             "Dual-Stream Fusion",
             "How identity and detail share the work. By itself 3:7, and by the rule: every doubling of the visible face moves a tenth from "
             "identity to detail. Next: Apply DynamicFace.",
-            subcategory="generator",
+            search_aliases=["balance", "likeness", "resolution"],
             inputs=[
                 io.Boolean.Input(
                     "follow_resolution",

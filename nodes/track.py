@@ -42,7 +42,8 @@ class TrackFaces(io.ComfyNode):
             search_aliases=["face detection", "landmarks", "face mesh"],
             inputs=[
                 io.Image.Input(
-                    "images", tooltip="A photo or the frames of a shot, all of one size. Costs about 10-30 ms a frame on a CPU."
+                    "images",
+                    tooltip="A photo or the frames of a shot, all of one size. On a CPU about 0.1 s a photo, 20 ms a frame of a clip.",
                 ),
                 io.Combo.Input("choose", options=CHOICES, default="largest", tooltip=CHOOSE_TOOLTIP),
                 io.Int.Input("index", default=0, min=0, max=63, tooltip=INDEX_TOOLTIP),

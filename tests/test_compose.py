@@ -8,6 +8,7 @@ import torch
 from dynamicface.compose import blend_identity, compose_prior
 from dynamicface.composite import is_unchanged
 from dynamicface.errors import DynamicFaceError
+from dynamicface.landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from dynamicface.prior.estimate import select_frames
 from dynamicface.types import FacePrior, Identity
 
@@ -78,6 +79,14 @@ def test_identity_brings_shape_texture_and_embedding(fitted, other):
     composed = compose_prior(fitted, identity=other)
     assert composed.identity is other.identity
     assert all(torch.equal(getattr(composed, name), getattr(fitted, name)) for name in PER_FRAME if name != "offset")
+
+
+def test_brows_and_lids_are_the_persons_and_lips_the_expressions(fitted, other):
+    composed = compose_prior(fitted, identity=other)
+    person, lips = [*BROWS[0], *BROWS[1], *EYES[0], *EYES[1]], [*LIPS_OUTER, *LIPS_INNER]
+    assert torch.equal(composed.offset[:, person], other.offset[:, person])
+    assert torch.equal(composed.offset[:, lips], fitted.offset[:, lips])
+    assert not torch.equal(fitted.offset[:, person], other.offset[:, person])
 
 
 def test_the_background_decides_place_plate_and_frames(fitted, other):

@@ -191,6 +191,18 @@ def test_being_swapped_with_oneself_changes_little(pipeline, fitted, portrait):
     assert pipeline.track(picture).embedding @ who.embedding > 0.88
 
 
+@pytest.mark.parametrize("brightness", [0.3, 3.0])
+def test_how_bright_the_source_was_does_not_show(pipeline, fitted, brightness):
+    """The plate's tone is kept, and the source's own shines through nowhere: not inside, not along the soft edge."""
+    who = fitted.identity
+    twins = (fitted.replace(identity=Identity(who.shape.clone(), who.albedo * k, who.albedo_weight)) for k in (1.0001, brightness))
+    (usual, mask), (other, _) = (pipeline.render(twin) for twin in twins)
+    change = ((other - usual).mean(-1) * mask).abs()
+    assert change[mask > 0.5].mean() < 0.015
+    edge = (mask > 0.02) & (mask < 0.98)
+    assert change[edge].mean() < 0.01
+
+
 def test_another_identity_keeps_pose_and_expression(pipeline, fitted):
     random = torch.Generator().manual_seed(3)
     shape = 0.8 * torch.randn(fitted.identity.shape.shape, generator=random)

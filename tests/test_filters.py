@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dynamicface.filters import blur, fill_holes, masked_blur, pixel_grid, sample
+from dynamicface.filters import blur, fill_holes, masked_blur, pixel_grid, sample, sample_each, signed_distance
 
 
 @pytest.fixture
@@ -63,3 +63,27 @@ def test_a_hole_in_a_constant_is_the_constant():
     weight[..., 8:30, 5:30] = 0
     filled = fill_holes(torch.full((1, 2, 33, 40), 3.0) * weight, weight)
     torch.testing.assert_close(filled, torch.full_like(filled, 3.0))
+
+
+def test_many_points_read_as_few_do():
+    image, points = torch.rand(1, 3, 20, 30), torch.rand(1, 40_000, 2) * 30
+    together = sample(image, points, mode="bicubic")
+    assert torch.equal(together[..., :100], sample(image, points[:, :100], mode="bicubic"))
+    assert torch.equal(together[..., -100:], sample(image, points[:, -100:], mode="bicubic"))
+
+
+def test_each_point_reads_its_own_frame():
+    images = torch.arange(3.0)[:, None, None, None].expand(3, 2, 8, 8)
+    frame = torch.tensor([2, 0, 1, 2, 0])
+    points = torch.tensor([[0.0, 0.0], [4.0, 8.0], [8.0, 0.0], [4.0, 4.0], [0.0, 0.0]])
+    assert torch.equal(sample_each(images, points, frame), frame[:, None].expand(-1, 2).float())
+    assert torch.equal(sample_each(images[1:2], points, frame), torch.ones(5, 2))
+
+
+def test_distance_is_exact_up_to_its_limit():
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    from_centre = ((x - 32).square() + (y - 32).square()).sqrt()
+    distance = signed_distance((from_centre < 12).float()[None, None], 10)[0, 0]
+    near = (from_centre - 12).abs() < 8
+    assert (distance - (from_centre - 12))[near].abs().max() < 1.0
+    assert distance[0, 0] == 9.5 and distance[32, 32] < -8

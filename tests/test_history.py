@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,11 +56,11 @@ def test_runs_of_one_commit_tell_the_noise(benchmarks):
 
 def test_history_is_written_and_compared(benchmarks, tmp_path, capsys, monkeypatch):
     history, common = benchmarks("history"), benchmarks("common")
-    for commit, value in (("aaa", 5.0), ("bbb", 9.0)):
+    for commit, value in (("aaa", 5.0), ("bbb", 7.0), ("bbb", 9.0)):  # the second run is added twice, as it finds more
         monkeypatch.setattr(history, "_commit", lambda commit=commit: commit)
         figure = common.Figure.repeated("speed.track", [value, value + 0.1, value - 0.1], "ms", "lower", "3 repeats")
         reports = [common.Report("Speed", [common.Table("", (), [], figures=(figure,))]), common.Report("Swap", skipped="no data")]
-        history.append(reports, "cpu", quick=False, file=tmp_path / "history.jsonl")
+        history.append(reports, "cpu", quick=False, when=f"2026, run {commit}", file=tmp_path / "history.jsonl")
     assert len(history.read(tmp_path / "history.jsonl")) == 2
     assert history.main(["--file", str(tmp_path / "history.jsonl")]) == 1
     assert "| WORSE | speed.track | 5 | 9 |" in capsys.readouterr().out
@@ -71,11 +73,14 @@ def test_history_is_written_and_compared(benchmarks, tmp_path, capsys, monkeypat
 def test_targets_are_met_missed_or_not_measured(benchmarks):
     targets, common = benchmarks("targets"), benchmarks("common")
     figures = [common.Figure("swap.id_error", 0.0, "%", "lower", "40 pairs"), common.Figure("tvo.ssim_gain", 9.0, "%", "higher", "8 clips")]
-    table = targets.table({f.key: (f, "python -m benchmarks.x") for f in figures}, {"mixture": "no weights"})
+    figures.append(common.Figure("yaw.all", float("nan"), "degrees", "lower", "no face"))
+    missing = {"mixture": "no weights", "swap.id_error_wild": "too few pairs"}
+    table = targets.table({f.key: (f, "python -m benchmarks.x") for f in figures}, missing)
     rows = {target.key: row for target, row in zip(targets.TARGETS, table.rows, strict=True)}
-    assert rows["swap.id_error"][3:7] == (0.0, "%", "yes", "40 pairs") and rows["tvo.ssim_gain"][5] == "no"
-    assert rows["mixture.speedup_5"][3] == "not measured: no weights"
-    assert rows["latency.4k"][3] == "not measured: this run did not ask for it"
+    assert rows["swap.id_error"][3:7] == (0.0, "%", "met", "40 pairs") and rows["tvo.ssim_gain"][5] == "not met"
+    assert rows["mixture.speedup_5"][5] == "not measured: no weights" and rows["swap.id_error_wild"][5] == "not measured: too few pairs"
+    assert rows["latency.4k"][5] == "not measured: this run did not ask for it" and rows["yaw.all"][5] == "not measured: no number came out"
+    assert table.note.startswith("1 met, 1 not met, 0 no bound, ")
 
 
 def test_a_measurement_that_is_missing_stops_no_other(benchmarks, tmp_path, monkeypatch, capsys):
@@ -89,12 +94,24 @@ def test_a_measurement_that_is_missing_stops_no_other(benchmarks, tmp_path, monk
 
 
 def test_a_measurement_that_breaks_is_told_and_fails_the_run(benchmarks, monkeypatch, tmp_path, capsys):
-    report, fit = benchmarks("report"), benchmarks("fit")
+    report, history, common = benchmarks("report"), benchmarks("history"), benchmarks("common")
 
     def broken(pipe, options):
         raise KeyError("radius")
 
-    monkeypatch.setattr(report, "MEASUREMENTS", {"fit": "Fit"})
-    monkeypatch.setattr(fit, "measure", broken)
-    assert report.main(["--data", str(tmp_path)]) == 1
+    def unprintable(pipe, options):
+        return [common.Table("no rows", ("a",), None)]
+
+    def slipped(pipe, options):  # a number that is not Python's own
+        figure = common.Figure("swap.id_error", torch.tensor(1.5), "%", "lower", "one pair")
+        return [common.Table("a table", ("a",), [(1,)], figures=(figure,))]
+
+    monkeypatch.setattr(report, "MEASUREMENTS", {"fit": "Fit", "rig": "Rig", "swap": "Swap"})
+    for name, measure in {"fit": broken, "rig": unprintable, "swap": slipped}.items():
+        monkeypatch.setattr(benchmarks(name), "measure", measure)
+    monkeypatch.setattr(history, "FILE", tmp_path / "history.jsonl")
+    assert report.main(["--data", str(tmp_path), "--out", str(tmp_path), "--record"]) == 1
     assert "the measurement failed: KeyError: 'radius'" in capsys.readouterr().out
+    assert [bool(entry["skipped"]) for entry in json.loads((tmp_path / "report.json").read_text())["reports"]] == [True, True, False]
+    (run,) = history.read(tmp_path / "history.jsonl")
+    assert run.figures["swap.id_error"]["value"] == 1.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import av
 import pytest
 import torch
 from PIL import Image
@@ -153,6 +154,48 @@ def test_a_signed_picture_keeps_its_pixels_and_its_credentials(tmp_path, picture
     with c2pa.Reader(path) as reader:
         problems = {status["code"] for status in json.loads(reader.json()).get("validation_status", [])}
     assert "assertion.dataHash.mismatch" in problems
+
+
+def clip_of(path, pictures: torch.Tensor) -> None:
+    """A short clip."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for picture in pictures:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray((picture.numpy() * 255).astype("uint8"), format="rgb24")))
+        file.mux(stream.encode(None))
+
+
+def decoded(path) -> list:
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray(format="rgb24").tobytes() for frame in file.decode(video=0)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+def test_a_clip_keeps_its_frames_and_holds_its_record_and_credentials(tmp_path, studio, name):
+    import c2pa
+
+    from dynamicface.io.c2pa import ASSERTION, sign_picture
+
+    path = tmp_path / name
+    clip_of(path, torch.rand(5, 24, 32, 3, generator=torch.Generator().manual_seed(0)))
+    before, plain = decoded(path), path.read_bytes()
+    record = Provenance("edit", consent="theirs")
+
+    sidecar = record_provenance(record, [path])
+    assert decoded(path) == before and path.read_bytes().startswith(plain)
+    assert term(path.read_bytes()[len(plain) :].decode(errors="ignore")).endswith("/compositeSynthetic")
+    path.write_bytes(plain)
+    sidecar = record_provenance(record, [path], lambda file: sign_picture(file, record, studio / "chain.pem", studio / "key.pem"))
+    assert decoded(path) == before
+    assert json.loads(sidecar.read_text())["results"][0]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+    with c2pa.Reader(path) as reader:
+        store = json.loads(reader.json())
+    manifest = store["manifests"][store["active_manifest"]]
+    data = {assertion["label"]: assertion["data"] for assertion in manifest["assertions"]}
+    assert data[ASSERTION]["consent"] == "theirs"
+    assert {status["code"] for status in store.get("validation_status", [])} <= {"signingCredential.untrusted"}
 
 
 def test_unfit_certificates_are_sentences(tmp_path, picture, studio):

@@ -149,7 +149,10 @@ def test_command_line(capsys, panning, portrait, tmp_path):
     code, figures = run(capsys, *arguments)
     assert code == 0 and figures["frames"] == FRAMES and figures["bad_frames"] == list(GAP) and not figures["resumed"]
     assert figures["size"] == [256, 256] and figures["frame_rate"] == 25 and len(figures["yaw_pitch_roll"]) == FRAMES
-    assert len(Clip(out)) == FRAMES and sorted(p.name for p in tmp_path.iterdir()) == ["face.png", "out.mp4"]
+    assert len(Clip(out)) == FRAMES and sorted(p.name for p in tmp_path.iterdir()) == ["face.png", "out.mp4", "out.mp4.provenance.json"]
+    record = json.loads((tmp_path / "out.mp4.provenance.json").read_text())
+    assert record["action"] == "swap" and record["settings"]["smile"] == 0.5
+    assert [source["name"] for source in record["sources"]] == [panning.name, "face.png"]
 
 
 def test_command_line_goes_on_where_it_was_stopped(capsys, monkeypatch, panning, tmp_path):

@@ -12,6 +12,7 @@ from dynamicface.metrics.sharpness import detail
 from dynamicface.tvo import Dials, DisFlow, FusionTVO, RaftFlow, plate_flow, stabilise
 from dynamicface.tvo.flow import consistency, paths, warp
 from dynamicface.tvo.fuse import collapse, laplacian, level_count
+from dynamicface.tvo.lock import anchor
 
 pytest.importorskip("cv2", reason="optical flow needs OpenCV")
 
@@ -113,6 +114,18 @@ def test_a_blink_in_the_plate_passes(truth, plate, mask):
     assert float(shown) == pytest.approx(-0.35, rel=0.05)
 
 
+@pytest.mark.parametrize("painted", [0.2, 0.5])
+def test_a_blink_of_another_depth_keeps_its_own(truth, plate, mask, painted):
+    """The changed face closes less, or further, than the filmed one: neither the plate's blink nor the open eye around it leaks in."""
+    filmed, shown = (torch.zeros(FRAMES, SIZE, SIZE, 1) for _ in range(2))
+    filmed[6:9, 40:52, 36:60], shown[6:9, 40:52, 36:60] = 0.35, painted
+    open_eye = flickering(truth, plate, mask)
+    result = stabilise(open_eye - shown, plate - filmed, mask)
+    level = (result - stabilise(open_eye, plate, mask))[:, 42:50, 38:58].mean((1, 2, 3))
+    assert level[6:9].tolist() == pytest.approx([-painted] * 3, rel=0.05)
+    assert level[[4, 5, 9, 10]].abs().max() < 0.05 * painted
+
+
 def test_light_of_the_plate_passes(truth, plate, mask):
     """A lamp that is switched on halfway is not smoothed over time."""
     lamp = torch.where(torch.arange(FRAMES) < 7, 1.0, 1.5)[:, None, None, None]
@@ -135,6 +148,20 @@ def test_outside_of_the_mask_and_behind_occluders_nothing_changes(flicker, plate
     assert torch.equal(result[mask == 0], flicker[mask == 0])
     assert torch.equal(result[hand == 1], flicker[hand == 1])
     assert not torch.equal(result, flicker)
+
+
+@pytest.mark.parametrize("dials", [Dials(protect=0.0), Dials(live=True), Dials(lock=False), Dials(strength=0.3), Dials(background="plate")])
+def test_outside_of_the_mask_whatever_the_dials(flicker, plate, mask, dials):
+    matte = None if dials.background == "leave" else torch.ones(1, SIZE, SIZE)
+    result = stabilise(flicker, plate, mask, dials, matte=matte)
+    assert torch.equal(result[mask == 0], flicker[mask == 0])
+    assert not torch.equal(result, flicker)
+
+
+def test_strength_is_a_share_of_the_correction(flicker, plate, mask):
+    whole = stabilise(flicker, plate, mask) - flicker
+    part = stabilise(flicker, plate, mask, Dials(strength=0.25)) - flicker
+    assert torch.allclose(part, 0.25 * whole, atol=1e-6)
 
 
 def test_a_clean_clip_stays_as_it_is(truth, plate, mask):
@@ -179,14 +206,34 @@ def test_live_has_no_delay(flicker, plate, truth, mask):
     assert error(torch.cat(out[:-1]), truth, mask) < 0.8 * error(flicker, truth, mask)
 
 
-def test_a_stopped_job_goes_on(flicker, plate, mask):
+@pytest.mark.parametrize("dials", [Dials(radius=1), Dials(radius=1, live=True), Dials(radius=2, lock=False)])
+def test_a_frame_depends_on_what_is_stated_and_on_nothing_else(flicker, plate, mask, dials):
+    """Frames beyond `look_ahead` and before `history` may be anything; those within are not for show."""
+    tvo, t = FusionTVO(dials), 8
+    whole = torch.cat([part for part in streamed(tvo, flicker, plate, mask, 4) if part is not None])
+
+    def with_other(frames: slice) -> Tensor:
+        clip = flicker.clone()
+        clip[frames] = clip[frames].flip(1)
+        return torch.cat([part for part in streamed(FusionTVO(dials), clip, plate, mask, 4) if part is not None])[t]
+
+    assert torch.equal(with_other(slice(t + tvo.look_ahead + 1, None)), whole[t])
+    assert torch.equal(with_other(slice(0, t - tvo.history)), whole[t])
+    if tvo.look_ahead:
+        assert not torch.equal(with_other(slice(t + tvo.look_ahead, None)), whole[t])
+
+
+@pytest.mark.parametrize("dials", [Dials(radius=1), Dials(radius=1, live=True)])
+def test_a_stopped_job_goes_on(flicker, plate, mask, dials):
     """After `history` frames of warming up the pixels are those of the job that was never stopped."""
-    dials, resume = Dials(radius=1), 8
-    whole = torch.cat(streamed(FusionTVO(dials), flicker, plate, mask, 4))
+    resume = 8
     tvo = FusionTVO(dials)
     begin = resume - tvo.history
-    again = torch.cat(streamed(tvo, flicker[begin:], plate[begin:], mask[begin:], 4))
-    assert torch.equal(again[tvo.history :], whole[resume:])
+    whole, again = (
+        torch.cat([part for part in streamed(FusionTVO(dials), flicker[start:], plate[start:], mask[start:], 4) if part is not None])
+        for start in (0, begin)
+    )
+    assert begin > 0 and torch.equal(again[tvo.history :], whole[resume:])
 
 
 def test_memory_does_not_grow(flicker, plate, mask):
@@ -230,6 +277,19 @@ def test_bad_input_is_one_sentence(flicker, plate, mask):
         Dials(strength=1.5)
     with pytest.raises(DynamicFaceError, match="leave, plate, generated"):
         Dials(background="blur")
+
+
+def test_a_shaken_clip_is_put_back_onto_the_plate(truth, plate, mask):
+    """The mean of shaken frames lies beside the truth; measured on the plate, part of that is taken back. An unshaken one stays."""
+    weight = mask[:1, None]
+    there = truth[:1].movedim(-1, 1) * 0.3 + 0.7 * plate[:1].movedim(-1, 1)
+    off = sample(there, (pixel_grid(SIZE, SIZE, there) + torch.tensor([0.5, -0.3]))[None], mode="bicubic")
+    variance = torch.tensor([0.01, 0.01, 0.0, 0.0]).square()
+    shift = anchor(off, plate[:1].movedim(-1, 1), weight, variance) * SIZE
+    assert shift[:2].tolist() == pytest.approx([-0.5, 0.3], abs=0.1)
+    assert (anchor(off, plate[:1].movedim(-1, 1), weight, torch.zeros(4)) == 0).all()
+    little = torch.full((4,), 0.001)
+    assert (anchor(off, plate[:1].movedim(-1, 1), weight, little.square()).abs() <= 2.001 * little).all()
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------------

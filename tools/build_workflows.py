@@ -12,18 +12,22 @@ from __future__ import annotations
 import argparse
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import av
 from comfy_server import BASE, ROOT, ComfyServer
 from photographs import CLIP, CLIP_FRAMES, write_clip
-from PIL import Image, ImageOps
-from ui_workflow import WIDGET_TYPES, default_value, to_api, widget_names
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from ui_workflow import CHECKPOINTS, MUTED, WIDGET_TYPES, default_value, to_api, widget_names, without
 
 WORKFLOWS = ROOT / "workflows"
 WIDTH, ROW, TITLE = 300, 24, 40
 PICTURE = 300  # height of a node's picture
-SHOWS_A_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "DynamicFace_QCReport", "DynamicFace_Provenance")
+TEXT = 90  # further height of a text of several lines
+FRAME, HEADING = 15, 50  # of a group around its nodes, and above their titles
+SHOWS_A_PICTURE = ("LoadImage", "LoadVideo", "PreviewImage", "SaveImage", "SaveVideo", "DynamicFace_QCReport", "DynamicFace_Provenance")
 SHOWS_A_PICTURE += ("DynamicFace_EditExpression", "DynamicFace_EditPose", "DynamicFace_EditIdentity", "DynamicFace_EditLight")  # live
 SHOWS_A_PICTURE += ("DynamicFace_Composite", "DynamicFace_Expression", "DynamicFace_Swap", "DynamicFace_RenderPrior")  # while it runs
 THUMBNAIL, THUMBNAIL_TILES = 320, 3
@@ -33,8 +37,9 @@ class Graph:
     """A workflow under construction. Nodes stand in columns, from left to right in the order of work."""
 
     def __init__(self, object_info: dict[str, dict]) -> None:
-        self.info, self.nodes, self.links = object_info, [], []
+        self.info, self.nodes, self.links, self.groups = object_info, [], [], []
         self.x, self.y = 40, 100
+        self.mode = 0
 
     def column(self, width: int = WIDTH) -> None:
         """Start the next column."""
@@ -42,6 +47,24 @@ class Graph:
 
     def width(self) -> int:
         return max((node["size"][0] for node in self.nodes if node["pos"][0] == self.x), default=WIDTH)
+
+    @contextmanager
+    def group(self, title: str, *, muted: bool = False) -> Iterator[None]:
+        """A frame with a title around the nodes added inside; muted: they are drawn, but do not run until the artist wakes them."""
+        first = len(self.nodes)
+        self.y += HEADING if self.y > 100 else 0
+        self.mode = MUTED if muted else 0
+        yield
+        self.mode = 0
+        inside = self.nodes[first:]
+        left, top = (min(node["pos"][axis] for node in inside) for axis in (0, 1))
+        right, bottom = (max(node["pos"][axis] + node["size"][axis] for node in inside) for axis in (0, 1))
+        top -= TITLE + HEADING - FRAME
+        bounding = [left - FRAME, top, right - left + 2 * FRAME, bottom - top + FRAME]
+        colour = "#555555" if muted else "#3f789e"
+        self.groups.append(
+            {"id": len(self.groups) + 1, "title": title, "bounding": bounding, "color": colour, "font_size": 24, "flags": {}}
+        )
 
     def note(self, text: str, height: int = 200) -> None:
         """A note in the first column, in Markdown."""
@@ -78,6 +101,7 @@ class Graph:
             node["widgets_values"].append("image")  # the upload button stores a value, too
         shown = sum(not _options(fields[name]).get("advanced") for name in widgets if name)
         height = TITLE + ROW * (max(len(node["inputs"]), len(node["outputs"])) + shown)
+        height += TEXT * sum(bool(_options(fields[name]).get("multiline")) for name in widgets if name)
         self._place(node, [WIDTH, height + (PICTURE if kind in SHOWS_A_PICTURE else 0)])
         for name, (source, output) in inputs.items():
             self._link(source, output, node, name)
@@ -85,7 +109,7 @@ class Graph:
 
     def _place(self, node: dict, size: list[int]) -> None:
         index = len(self.nodes)
-        self.nodes.append({"id": index + 1, **node, "pos": [self.x, self.y], "size": size, "flags": {}, "order": index, "mode": 0})
+        self.nodes.append({"id": index + 1, **node, "pos": [self.x, self.y], "size": size, "flags": {}, "order": index, "mode": self.mode})
         node["id"] = index + 1
         self.y += size[1] + 60
 
@@ -105,7 +129,7 @@ class Graph:
             "last_link_id": len(self.links),
             "nodes": self.nodes,
             "links": self.links,
-            "groups": [],
+            "groups": self.groups,
             "config": {},
             "extra": {"ds": {"scale": 0.7, "offset": [0, 0]}},
             "version": 0.4,
@@ -119,6 +143,7 @@ def _options(field: tuple) -> dict:
 # --- the workflows ------------------------------------------------------------------------------------------------------
 
 A, B = {"image": "portrait_a.png"}, {"image": "portrait_b.png"}
+ATTRIBUTES = ("normal", "expression", "pose", "illumination", "background")
 
 
 def _fitted(g: Graph, photo: dict, name: str) -> dict:
@@ -275,12 +300,14 @@ def generate_an_expression(g: Graph) -> None:
     )
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
-    prior = _fitted(g, photo, "")
+    with g.group("Analyse"):
+        prior = _fitted(g, photo, "")
     g.column()
-    edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
-    g.column()
-    composite = g.add("DynamicFace_Composite", prior=(edited, "prior"))
-    _generated(g, edited, prior, composite, "expression_generated")
+    with g.group("Change"):
+        edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
+        g.column()
+        composite, guides = _composed(g, edited)
+    _generated(g, guides, prior, composite, "expression_generated")
 
 
 def swap_with_the_generator(g: Graph) -> None:
@@ -294,45 +321,61 @@ def swap_with_the_generator(g: Graph) -> None:
     source = g.add("LoadImage", "Source: this person", values=A)
     target = g.add("LoadImage", "Target: in this picture", values=B)
     g.column()
-    who = _fitted(g, source, "source")
-    where = _fitted(g, target, "target")
+    with g.group("Analyse"):
+        who = _fitted(g, source, "source")
+        where = _fitted(g, target, "target")
     g.column()
-    composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
-    composite = g.add("DynamicFace_Composite", prior=(composed, "prior"))
-    _generated(g, composed, who, composite, "swap_generated", mixture=True)
+    with g.group("Compose"):
+        composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
+        composite, guides = _composed(g, composed)
+    _generated(g, guides, who, composite, "swap_generated", mixture=True)
 
 
-def _generated(g: Graph, prior: dict, source: dict, composite: dict, name: str, mixture: bool = False) -> None:
-    """From a composed prior to the saved picture through the embedded generator and a stock sampler."""
-    guides = g.add("DynamicFace_RenderGuides", prior=(prior, "prior"), values={"size": 256, "zoom": 1.3})
+def _composed(g: Graph, prior: dict) -> tuple[dict, dict]:
+    """The composite in its plate, and the guides for the embedded generator."""
+    composite = g.add("DynamicFace_Composite", prior=(prior, "prior"))
+    return composite, g.add("DynamicFace_RenderGuides", prior=(prior, "prior"), values={"size": 256, "zoom": 1.3})
+
+
+def _generated(g: Graph, guides: dict, source: dict, composite: dict, name: str, mixture: bool = False) -> None:
+    """From guides to the saved picture through the embedded generator and a stock sampler."""
     streams = {}
     g.column()
     if mixture:
-        chain = {}
-        for attribute in ("normal", "expression", "pose", "illumination", "background"):
-            wires = {"guides": (guides, "guides"), **chain}
-            guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
-            chain = {"previous": (guider, "guiders")}
+        with g.group("Mixture of Guiders"):
+            streams["mixture"] = (_guiders(g, guides), "mixture")
         g.column()
-        streams["mixture"] = (g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"]), "mixture")
-        streams["fusion"] = (g.add("DynamicFace_DualStreamFusion"), "fusion")
-    streams["identity"] = (g.add("DynamicFace_IdentityStream", source=(source, "prior")), "identity")
-    streams["detail"] = (g.add("DynamicFace_DetailStream", source=(source, "prior")), "detail")
+    with g.group("Streams"):
+        streams["identity"] = (g.add("DynamicFace_IdentityStream", source=(source, "prior")), "identity")
+        streams["detail"] = (g.add("DynamicFace_DetailStream", source=(source, "prior")), "detail")
+        if mixture:
+            streams["fusion"] = (g.add("DynamicFace_DualStreamFusion"), "fusion")
     g.column()
-    model = g.add("DynamicFace_LoadDynamicFace")
-    empty = {"positive": (model, "empty"), "negative": (model, "empty")}
-    applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
+    with g.group("Generate"):
+        model = g.add("DynamicFace_LoadDynamicFace")
+        empty = {"positive": (model, "empty"), "negative": (model, "empty")}
+        applied = g.add("DynamicFace_ApplyDynamicFace", model=(model, "model"), guides=(guides, "guides"), **empty, **streams)
+        g.column()
+        conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
+        values = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+        latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
+        crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
     g.column()
-    conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
-    values = {"seed": 0, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-    latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
-    crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(model, "vae"))
-    g.column()
-    inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
-    pasted = g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
-    g.column()
-    g.add("SaveImage", "Generated", images=(pasted, "image"), values={"filename_prefix": f"DynamicFace/{name}"})
-    g.add("PreviewImage", "Without the generator", images=(composite, "image"))
+    with g.group("Deliver"):
+        inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
+        pasted = g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
+        g.add("SaveImage", "Generated", images=(pasted, "image"), values={"filename_prefix": f"DynamicFace/{name}"})
+        g.add("PreviewImage", "Without the generator", images=(composite, "image"))
+
+
+def _guiders(g: Graph, guides: dict) -> dict:
+    """All five guiders and their mixture, in one column."""
+    chain = {}
+    for attribute in ATTRIBUTES:
+        wires = {"guides": (guides, "guides"), **chain}
+        guider = g.add("DynamicFace_Guider", f"{attribute.capitalize()} Guider", values={"attribute": attribute}, **wires)
+        chain = {"previous": (guider, "guiders")}
+    return g.add("DynamicFace_MixtureOfGuiders", guidance=chain["previous"])
 
 
 def expression_by_name(g: Graph) -> None:
@@ -361,11 +404,12 @@ def bring_a_photograph_to_life(g: Graph) -> None:
     )
     keyframes = {"smile": [[0, 0, "smooth"], [11, 0.8]], "blink_left": [[3, 0], [5, 1], [7, 0]], "blink_right": [[3, 0], [5, 1], [7, 0]]}
     keyframes["yaw"] = [[0, -6, "smooth"], [11, 6]]
+    rows = ",\n ".join(f"{json.dumps(name)}: {json.dumps(keys)}" for name, keys in keyframes.items())
     photo = g.add("LoadImage", "Photograph", values=A)
     g.column()
     prior = _fitted(g, photo, "")
     g.column()
-    moved = g.add("DynamicFace_ExpressionCurves", prior=(prior, "prior"), values={"keyframes": json.dumps(keyframes, indent=1)})
+    moved = g.add("DynamicFace_ExpressionCurves", prior=(prior, "prior"), values={"keyframes": f"{{\n {rows}\n}}"})
     g.column()
     result = g.add("DynamicFace_Composite", prior=(moved, "prior"))
     g.column()
@@ -455,6 +499,139 @@ def check_before_delivery(g: Graph) -> None:
     g.add("SaveImage", "Report", images=(report, "report"), values={"filename_prefix": "DynamicFace/report"})
 
 
+CHECKPOINT = {"ckpt_name": "v1-5-pruned-emaonly-fp16.safetensors"}
+PROMPT, NEGATIVE = "photograph of a person's face, natural skin, sharp eyes", "painting, drawing, blurry, plastic skin"
+WAKE = "Grey groups are muted. To wake one: put its files into their folder, press R, select its nodes, press Ctrl+M."
+
+
+def your_checkpoint_a_still(g: Graph) -> None:
+    g.note(
+        "## A still with your own checkpoint\nAny **Stable Diffusion 1.5** checkpoint finishes a swap: choose yours in *Load Checkpoint* "
+        "(it lies in `models/checkpoints`). The composite is the start picture, the **Detail Stream** shows the model the source person, "
+        "**Paste Back** keeps everything else. *denoise* in KSampler decides how much the checkpoint may change.\n\n"
+        "**Mixture of Guiders** and **Identity Stream** need adapters for the checkpoint. `python -m dynamicface train --config sd15` "
+        "writes them (`guider_normal`, `guider_expression`, `guider_pose`, `guider_illumination`, `guider_background`, `id2token`): put "
+        "them into `models/dynamicface/sd15`. Files of Champ and others go into the same nodes; the help of *Load Adapter* lists them "
+        f"with their licences. {WAKE}\n\nNothing is downloaded. Use it with the consent of the people shown.",
+        height=520,
+    )
+    g.column()
+    with g.group("Analyse"):
+        source = g.add("LoadImage", "Source: this person", values=A)
+        target = g.add("LoadImage", "Target: in this picture", values=B)
+        g.column()
+        who = _fitted(g, source, "source")
+        where = _fitted(g, target, "target")
+    g.column()
+    with g.group("Compose"):
+        composed = g.add("DynamicFace_ComposePrior", base=(where, "prior"), identity=(who, "prior"))
+        composite = g.add("DynamicFace_Composite", prior=(composed, "prior"))
+        guides = g.add("DynamicFace_RenderGuides", prior=(composed, "prior"))
+    g.column()
+    _shown(g, guides)
+    g.column()
+    loaded = {}
+    with g.group("Mixture of Guiders (needs files)", muted=True):
+        for attribute in ATTRIBUTES:
+            values = {"file": f"dynamicface/sd15/guider_{attribute}.safetensors", "guider": attribute}
+            loader = g.add("DynamicFace_LoadAdapter", f"Load {attribute} guider", values=values, **loaded)
+            loaded = {"previous": (loader, "adapters")}
+        g.column()
+        mixture = _guiders(g, guides)
+    g.column()
+    with g.group("Streams"):
+        detail = g.add("DynamicFace_DetailStream", source=(who, "prior"))
+        fusion = g.add("DynamicFace_DualStreamFusion")
+    with g.group("Identity Stream (needs a file)", muted=True):
+        values = {"file": "dynamicface/sd15/id2token.safetensors"}
+        loader = g.add("DynamicFace_LoadAdapter", "Load identity tokens", values=values, **loaded)
+        identity = g.add("DynamicFace_IdentityStream", source=(who, "prior"))
+    streams = {"detail": (detail, "detail"), "fusion": (fusion, "fusion"), "mixture": (mixture, "mixture")}
+    streams |= {"identity": (identity, "identity"), "adapters": (loader, "adapters")}
+    pasted = _on_a_checkpoint(g, guides, composite, streams)
+    g.column()
+    with g.group("Deliver"):
+        g.add("SaveImage", "Finished", images=(pasted, "image"), values={"filename_prefix": "DynamicFace/checkpoint_still"})
+        g.add("PreviewImage", "Without the checkpoint", images=(composite, "image"))
+
+
+def your_checkpoint_a_shot(g: Graph) -> None:
+    g.note(
+        "## A shot with your own checkpoint\nAny **Stable Diffusion 1.5** checkpoint finishes a changed expression, frame by frame but as "
+        "one clip: **FusionTVO (while sampling)** lets the frames share their noise along the plate's motion, takes variation out and "
+        "holds the background. Choose the checkpoint in *Load Checkpoint* (it lies in `models/checkpoints`).\n\n"
+        "**Temporal layers** come from an AnimateDiff motion module, e.g. `v3_sd15_mm.ckpt` or `mm_sd_v15_v2.ckpt`, in "
+        f"`models/dynamicface/animatediff` or the folder of AnimateDiff-Evolved. {WAKE}\n\n"
+        "Nothing is downloaded. Try a short part first: the time grows with the number of frames.",
+        height=440,
+    )
+    g.column()
+    with g.group("Analyse"):
+        shot = g.add("LoadVideo", "Shot", values={"file": "shot.mp4"})
+        parts = g.add("GetVideoComponents", video=(shot, "VIDEO"))
+        track = g.add("DynamicFace_TrackFaces", images=(parts, "images"))
+        fitted = g.add("DynamicFace_FitPrior", images=(parts, "images"), track=(track, "track"))
+        prior = g.add("DynamicFace_SmoothPrior", prior=(fitted, "prior"))
+    g.column()
+    with g.group("Change"):
+        edited = g.add("DynamicFace_EditExpression", prior=(prior, "prior"), values={"smile": 0.8})
+        composite = g.add("DynamicFace_Composite", prior=(edited, "prior"))
+    g.column()
+    with g.group("Crops"):
+        guides = g.add("DynamicFace_RenderGuides", prior=(edited, "prior"))
+        plate = g.add("DynamicFace_RenderGuides", "The plate in the same crop", prior=(prior, "prior"))
+    g.column()
+    _shown(g, guides)
+    g.column()
+    with g.group("Streams"):
+        detail = g.add("DynamicFace_DetailStream", source=(prior, "prior"))
+        fusion = g.add("DynamicFace_DualStreamFusion")
+    with g.group("Temporal layers (need a file)", muted=True):
+        values = {"file": "dynamicface/animatediff/v3_sd15_mm.ckpt"}
+        loader = g.add("DynamicFace_LoadAdapter", "Load AnimateDiff", values=values)
+    streams = {"detail": (detail, "detail"), "fusion": (fusion, "fusion"), "adapters": (loader, "adapters")}
+    pasted = _on_a_checkpoint(g, guides, composite, streams, plate)
+    g.column()
+    with g.group("Deliver"):
+        video = g.add("CreateVideo", images=(pasted, "image"), audio=(parts, "audio"), fps=(parts, "fps"))
+        g.add("SaveVideo", "Finished shot", video=(video, "VIDEO"), values={"filename_prefix": "DynamicFace/checkpoint_shot"})
+        frame = g.add("ImageFromBatch", "One frame", image=(pasted, "image"), values={"batch_index": 5, "length": 1})
+        g.add("SaveImage", "One frame", images=(frame, "IMAGE"), values={"filename_prefix": "DynamicFace/checkpoint_shot"})
+
+
+def _shown(g: Graph, guides: dict) -> None:
+    """What steers the checkpoint, as pictures."""
+    with g.group("What steers it"):
+        g.add("PreviewImage", "Start picture", images=(guides, "composite"))
+        for name in ("normal", "expression"):
+            g.add("PreviewImage", f"{name.capitalize()} guide", images=(guides, name))
+
+
+def _on_a_checkpoint(g: Graph, guides: dict, composite: dict, streams: dict, plate: dict | None = None) -> dict:
+    """From guides and streams to the pasted picture through the artist's checkpoint. plate: guides of the unchanged clip, for FusionTVO."""
+    g.column()
+    with g.group("Your checkpoint"):
+        checkpoint = g.add("CheckpointLoaderSimple", values=CHECKPOINT)
+        said = [
+            g.add("CLIPTextEncode", t, clip=(checkpoint, "CLIP"), values={"text": v}) for t, v in (("Prompt", PROMPT), ("Not", NEGATIVE))
+        ]
+        wires = {"model": (checkpoint, "MODEL"), "vae": (checkpoint, "VAE"), "guides": (guides, "guides"), **streams}
+        wires |= {"positive": (said[0], "CONDITIONING"), "negative": (said[1], "CONDITIONING")}
+        applied = g.add("DynamicFace_ApplyDynamicFace", **wires)
+        conditioned = {key: (applied, key) for key in ("model", "positive", "negative")}
+        if plate is not None:
+            filmed = g.add("VAEEncode", "The plate as latent", pixels=(plate, "composite"), vae=(checkpoint, "VAE"))
+            wires = {"plate": (plate, "composite"), "mask": (guides, "mask"), "background": (filmed, "LATENT")}
+            calm = g.add("DynamicFace_FusionTVOSampling", model=(applied, "model"), **wires)
+            conditioned["model"] = (calm, "model")
+        g.column()
+        values = {"seed": 0, "steps": 20, "cfg": 5.0, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 0.4}
+        latent = g.add("KSampler", latent_image=(applied, "latent"), values=values, **conditioned)
+        crops = g.add("VAEDecode", samples=(latent, "LATENT"), vae=(checkpoint, "VAE"))
+        inputs = {"images": (crops, "IMAGE"), "mask": (guides, "mask"), "crop": (guides, "crop"), "base": (guides, "composite")}
+        return g.add("DynamicFace_PasteBack", plate=(composite, "image"), **inputs)
+
+
 BUILDERS: tuple[Callable[[Graph], None], ...] = (
     edit_an_expression,
     swap_a_face,
@@ -465,6 +642,8 @@ BUILDERS: tuple[Callable[[Graph], None], ...] = (
     stabilise_any_swap,
     generate_an_expression,
     swap_with_the_generator,
+    your_checkpoint_a_still,
+    your_checkpoint_a_shot,
     expression_by_name,
     bring_a_photograph_to_life,
     expression_of_another_photo,
@@ -498,27 +677,56 @@ def main() -> None:
             print(path)
 
 
-def _spread(images: list[dict]) -> list[dict]:
-    """The first, middle and last of a batch."""
-    return [images[k] for k in sorted({0, len(images) // 2, len(images) - 1})]
-
-
 def _thumbnail(server: ComfyServer, workflow: dict, object_info: dict) -> Image.Image:
-    """The workflow's results side by side, what it saves first."""
-    prompt = to_api(workflow, object_info)
+    """What goes in and what comes out, side by side. Without the artist's checkpoint: what steers it, and said to be no result."""
+    whole = to_api(workflow, object_info)
+    prompt = without(whole, CHECKPOINTS)
     outputs = server.run(prompt)
-    order = ["SaveImage", "DynamicFace_Provenance", "DynamicFace_RenderPrior", "PreviewImage"]
+    order = ["SaveVideo", "SaveImage", "DynamicFace_Provenance", "DynamicFace_RenderPrior", "PreviewImage"]
     nodes = sorted(
         (node for node in outputs if prompt[node]["class_type"] in order),
         key=lambda node: (order.index(prompt[node]["class_type"]), int(node)),
     )
-    entries = [entry for node in nodes for entry in _spread(outputs[node]["images"])][:THUMBNAIL_TILES]
-    sheet = Image.new("RGB", (THUMBNAIL * len(entries), THUMBNAIL))
-    for index, entry in enumerate(entries):
-        picture = Image.open(io.BytesIO(server.view(entry))).convert("RGB")
-        lay = ImageOps.fit if max(picture.size) < 1.3 * min(picture.size) else ImageOps.pad  # a contact sheet is shown whole
+    results = [picture for node in nodes for picture in _spread([_opened(server.view(entry)) for entry in outputs[node]["images"]])]
+    given = [_opened((BASE / "input" / name).read_bytes()) for name in _inputs(prompt)]
+    if prompt != whole:
+        results, given = [_opened(server.view(outputs[node]["images"][0])) for node in nodes], []
+    tiles = [*given, *results][:THUMBNAIL_TILES]
+    sheet = Image.new("RGB", (THUMBNAIL * len(tiles), THUMBNAIL))
+    for index, picture in enumerate(tiles):
+        lay = ImageOps.fit if max(picture.size) < 1.5 * min(picture.size) else ImageOps.pad  # a contact sheet is shown whole
         sheet.paste(lay(picture, (THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS), (index * THUMBNAIL, 0))
+        if prompt != whole:
+            _label(sheet, index * THUMBNAIL, f"{prompt[nodes[index]]['_meta']['title']}, not the result")
     return sheet
+
+
+def _inputs(prompt: dict) -> list[str]:
+    """The files a prompt reads, in its order."""
+    fields = {"LoadImage": "image", "LoadVideo": "file"}
+    return [node["inputs"][fields[node["class_type"]]] for node in prompt.values() if node["class_type"] in fields]
+
+
+def _opened(file: bytes) -> Image.Image:
+    """A picture, or the middle frame of a clip."""
+    try:
+        return Image.open(io.BytesIO(file)).convert("RGB")
+    except UnidentifiedImageError:
+        with av.open(io.BytesIO(file)) as clip:
+            frames = [frame.to_image() for frame in clip.decode(video=0)]
+        return frames[len(frames) // 2]
+
+
+def _spread(images: list[Image.Image]) -> list[Image.Image]:
+    """The middle and the last of a batch."""
+    return [images[k] for k in sorted({len(images) // 2, len(images) - 1})]
+
+
+def _label(sheet: Image.Image, left: int, text: str) -> None:
+    """White on black along a tile's lower edge."""
+    draw = ImageDraw.Draw(sheet)
+    draw.rectangle((left, THUMBNAIL - 28, left + THUMBNAIL, THUMBNAIL), fill="black")
+    draw.text((left + 8, THUMBNAIL - 24), text, fill="white", font_size=16)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from comfy_server import BASE, ROOT, ComfyServer
 from photographs import missing_media, write_photographs
 from PIL import Image, ImageDraw
-from ui_workflow import to_api
+from ui_workflow import choose_checkpoint, to_api
 
 TILE = 320
 
@@ -42,6 +42,9 @@ def main() -> int:
         object_info = server.get("/object_info")
         for path in workflows:
             prompt = to_api(json.loads(path.read_text(encoding="utf-8")), object_info)
+            if missing := choose_checkpoint(prompt, object_info):
+                print(f"{path.stem}: skipped, it needs a Stable Diffusion 1.5 checkpoint, e.g. {missing} of {BASE}", flush=True)
+                continue
             started = time.monotonic()
             outputs = server.run(prompt)
             print(f"{path.stem}: {time.monotonic() - started:.1f} s", flush=True)
@@ -61,9 +64,10 @@ def main() -> int:
                     print(f"  {file}", flush=True)
             rows.append((path.stem, tiles))
         shutil.copy(server.log, options.out / "comfyui.log")
-    sheet = options.out / "contact_sheet.png"
-    _contact_sheet(rows).save(sheet)
-    print(f"contact sheet: {sheet}")
+    if rows:
+        sheet = options.out / "contact_sheet.png"
+        _contact_sheet(rows).save(sheet)
+        print(f"contact sheet: {sheet}")
     return 0
 
 

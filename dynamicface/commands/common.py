@@ -9,17 +9,20 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..errors import DynamicFaceError, ImageError, NoFaceError
+from ..io.c2pa import sign_picture
 from ..io.pictures import read_image
 from ..io.priors import load_prior
+from ..io.provenance import Provenance, record_provenance, source_file
 from ..photos import stack_photos
 from ..pipeline import FacePipeline
 from ..track import PHOTOS
@@ -70,6 +73,18 @@ class Desk:
         write(path)
         self.written.append(str(path))
 
+    def record(
+        self, action: str, sources: Mapping[str, Sequence[Path]], settings: Mapping[str, object], *, generated: bool = False
+    ) -> None:
+        """Where the written --out comes from, inside of it and beside it, unless the artist does not want it."""
+        options = self.options
+        if options.no_provenance:
+            return
+        files = tuple(source_file(role, path) for role, paths in sources.items() for path in paths)
+        record = Provenance(action, files, generated, settings, consent=options.consent)
+        sign = partial(sign_picture, provenance=record, certificate=options.c2pa[0], key=options.c2pa[1]) if options.c2pa else None
+        self.written.append(str(record_provenance(record, [options.out], sign)))
+
     @property
     def figures(self) -> dict:
         return {"wrote": self.written, "seconds": self.seconds}
@@ -104,6 +119,13 @@ def command(commands: argparse._SubParsersAction, name: str, run: Callable, text
     parser.add_argument("--threshold", type=share, default=0.5, help="least detector score of a face (default 0.5)")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="of PNG files (default 8)")
     return parser
+
+
+def add_provenance(parser: argparse.ArgumentParser) -> None:
+    """The options of :meth:`Desk.record`."""
+    parser.add_argument("--consent", default="", metavar="TEXT", help="who agreed to what; goes into the record")
+    parser.add_argument("--c2pa", nargs=2, type=Path, metavar=("CHAIN.pem", "KEY.pem"), help="sign the result with your own certificate")
+    parser.add_argument("--no-provenance", action="store_true", help="write no record of sources, models and settings")
 
 
 def number(text: str) -> float:

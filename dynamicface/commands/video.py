@@ -19,7 +19,7 @@ from ..prior.temporal import fade_bad_frames, hold_bad_frames, smooth_prior
 from ..shots import composite_shot, fit_shot
 from ..skin import SwapLook
 from ..types import FacePrior, Filmed
-from .common import Desk, command, count, face, number, share
+from .common import Desk, add_provenance, command, count, face, number, share
 
 _BAD = 0.3  # confidence
 
@@ -44,6 +44,7 @@ def register(commands: argparse._SubParsersAction) -> None:
         "--find-occlusions", action="store_true", help="look for hands, microphones, hair in front of the face, and keep them"
     )
     parser.add_argument("--codec", metavar="NAME", help="h264, hevc, prores, ffv1, vp9, av1 (default: the clip's own where possible)")
+    add_provenance(parser)
     parser.add_argument("--fresh", action="store_true", help="track and fit anew even where an earlier run left its fit beside --out")
 
 
@@ -76,6 +77,8 @@ def _video(options: argparse.Namespace) -> dict:
         hide = {"occlusion": roto, "find_occlusions": options.find_occlusions}
         changed = composite_shot(edited, desk.pipe.perception, desk.pipe.head, options.out, **hide, **more)
     desk.written.append(str(options.out))
+    if changed > 0:
+        desk.record(*_made(options))
     for path in (fit, fit.with_suffix(".json")):
         path.unlink(missing_ok=True)
     euler = euler_from_rotation(prior.rotation)
@@ -90,6 +93,13 @@ def _video(options: argparse.Namespace) -> dict:
         "confidence": [round(c, 3) for c in prior.confidence.tolist()],
         "yaw_pitch_roll": [[round(a, 2) for a in row] for row in euler.tolist()],
     }
+
+
+def _made(options: argparse.Namespace) -> tuple[str, dict, dict]:
+    """Action, sources and settings for the record."""
+    sources = {"plate": [options.target], "identity": options.source or [], "occlusion": [options.occlusion] if options.occlusion else []}
+    settings = dict(options.set) | {name: getattr(options, name) for name in ("weight", "skin_tone", "smoothing", "hold", "fade")}
+    return "swap" if options.source else "edit", sources, settings
 
 
 def _key(clip: Clip, options: argparse.Namespace) -> dict:

@@ -1,4 +1,4 @@
-"""Content Credentials: sign a picture's provenance with the studio's own certificate, by the C2PA standard.
+"""Content Credentials: sign a picture's or clip's provenance with the studio's own certificate, by the C2PA standard.
 
 Written with c2pa-python (`pip install c2pa-python`), which is imported only here. Without a certificate nothing is signed; a record that is
 not signed can be changed by anyone, so the JSON and XMP of `provenance.py` are statements, not proofs.
@@ -25,7 +25,7 @@ def sign_picture(
     algorithm: str = "es256",
     timestamp_url: str | None = None,
 ) -> None:
-    """Sign a picture file in place. Do this last: whatever changes the file afterwards breaks the signature.
+    """Sign a picture or an MP4 or MOV clip in place. Do this last: whatever changes the file afterwards breaks the signature.
 
     certificate: PEM chain, the signer's first; key: its PEM private key; algorithm: as the key, es256, es384, ps256, ed25519 ..
     timestamp_url: a time stamping authority, which is asked over the network; None signs without time stamp and stays offline.

@@ -1,4 +1,4 @@
-"""Where a picture comes from: a record beside it (JSON) and inside it (XMP with IPTC's digital source type, PNG and JPEG).
+"""Where a picture or clip comes from: a record beside it (JSON) and inside it (XMP with IPTC's digital source type; PNG, JPEG, MP4, MOV).
 
 The record names the sources by hash, the models by hash, the settings or the workflow, and what the artist wrote about consent.
 DigitalSourceType (IPTC NewsCodes, read by C2PA viewers, search engines and archives):
@@ -29,6 +29,8 @@ _TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _XMP_JPEG = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_PNG = b"XML:com.adobe.xmp"
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_CLIPS = (".mp4", ".m4v", ".mov")
+_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # Adobe's name of the box that holds XMP in ISO media files
 _JPEG_LIMIT = 65_500  # bytes of one application segment
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
@@ -43,7 +45,7 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 @dataclass(frozen=True)
 class Source:
-    """A picture that went in."""
+    """A picture or clip that went in."""
 
     role: str  # plate, identity ..
     sha256: str
@@ -82,7 +84,7 @@ def shipped_models() -> dict[str, str]:
 def source_file(role: str, path: str | Path) -> Source:
     """A file by the hash of its bytes."""
     path = Path(path)
-    return Source(role, hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+    return Source(role, _sha256(path), path.name)
 
 
 def source_pixels(role: str, pictures: Tensor) -> Source:
@@ -99,7 +101,7 @@ def hash_graph(graph: object) -> str:
 
 
 def record_provenance(provenance: Provenance, paths: Sequence[str | Path], sign: Callable[[Path], None] | None = None) -> Path:
-    """Write the record into each PNG or JPEG, and one sidecar for all beside the first: `first file.provenance.json`.
+    """Write the record into each PNG, JPEG, MP4 or MOV, and one sidecar for all beside the first: `first file.provenance.json`.
 
     sign: called with each file once the record is in it. The sidecar holds the files' hashes as they are then. Returns it.
     Raises DynamicFaceError where a picture is no longer one.
@@ -108,9 +110,13 @@ def record_provenance(provenance: Provenance, paths: Sequence[str | Path], sign:
     for path in paths:
         if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
             path.write_bytes(embed_record(path.read_bytes(), provenance, path))
+        elif path.suffix.lower() in _CLIPS:
+            box = b"uuid" + _XMP_BOX + _packet(provenance)
+            with path.open("ab") as file:  # a box at the end: what is in the file stays where it is
+                file.write(struct.pack(">I", len(box) + 4) + box)
         if sign is not None:
             sign(path)
-    results = [{"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()} for path in paths]
+    results = [{"name": path.name, "sha256": _sha256(path)} for path in paths]
     sidecar = paths[0].with_name(f"{paths[0].name}.provenance.json")
     write_json(sidecar, provenance.document() | {"results": results})
     return sidecar
@@ -118,8 +124,7 @@ def record_provenance(provenance: Provenance, paths: Sequence[str | Path], sign:
 
 def embed_record(content: bytes, provenance: Provenance, name: str | Path = "The picture") -> bytes:
     """A PNG or JPEG file with the record as XMP; its pixels are not touched. Raises DynamicFaceError for other content."""
-    record = json.dumps(provenance.document(), ensure_ascii=False)
-    packet = _XMP.format(term=provenance.digital_source_type, software=escape(provenance.software), record=escape(record)).encode()
+    packet = _packet(provenance)
     if content.startswith(_PNG):
         end = 8 + 12 + struct.unpack(">I", content[8:12])[0]  # behind the header chunk
         text = b"iTXt" + _XMP_PNG + b"\0\0\0\0\0" + packet
@@ -129,3 +134,18 @@ def embed_record(content: bytes, provenance: Provenance, name: str | Path = "The
             raise DynamicFaceError(f"The record for {name} is {len(packet):,} bytes; a JPEG holds {_JPEG_LIMIT:,}. Save as PNG.")
         return _JPEG + b"\xff\xe1" + struct.pack(">H", len(_XMP_JPEG) + len(packet) + 2) + _XMP_JPEG + packet + content[2:]
     raise DynamicFaceError(f"{name} is neither PNG nor JPEG; its provenance can only lie beside it.")
+
+
+def _packet(provenance: Provenance) -> bytes:
+    """The record as XMP."""
+    record = json.dumps(provenance.document(), ensure_ascii=False)
+    return _XMP.format(term=provenance.digital_source_type, software=escape(provenance.software), record=escape(record)).encode()
+
+
+def _sha256(path: Path) -> str:
+    """Of a file of any length."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

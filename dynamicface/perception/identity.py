@@ -42,9 +42,12 @@ class IdentityNet(nn.Module):
         x = self.blocks(F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last))))
         return x.mean((2, 3)).float()
 
-    def embed(self, images: Tensor, landmarks: Tensor) -> Tensor:
-        """Frames (F, H, W, 3) and their landmarks (F, 478, 3) to unit identity vectors (F, 1024); differentiable in the images."""
-        return F.normalize(self(sample_crops(images, identity_matrix(landmarks), self.size)), dim=-1)
+    def embed(self, images: Tensor, landmarks: Tensor, frame: Tensor | None = None) -> Tensor:
+        """Frames (F, H, W, 3) and landmarks (N, 478, 3) to unit identity vectors (N, 1024); differentiable in the images.
+
+        frame (N,): which frame each face is in; None means one face per frame, in order.
+        """
+        return F.normalize(self(sample_crops(images, identity_matrix(landmarks), self.size, frame)), dim=-1)
 
 
 def identity_matrix(landmarks: Tensor) -> Tensor:

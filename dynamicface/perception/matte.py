@@ -97,11 +97,28 @@ class MatteNet(nn.Module):
         return F.interpolate(self.coarse(images)[:, None], images.shape[1:3], mode="bilinear", align_corners=False)[:, 0]
 
     @torch.inference_mode()
-    def coarse(self, images: Tensor) -> Tensor:
-        """The mattes of whole frames at the network's own resolution (F, size, size): small, whatever the plate and the clip."""
+    def coarse(self, images: Tensor, cuts: Tensor | None = None) -> Tensor:
+        """The mattes of whole frames at the network's own resolution (F, size, size): small, whatever the plate and the clip.
+
+        cuts: (F,) bool, True where a new shot of a clip begins; given, every other frame has the mean of its neighbours' mattes, unless a
+        cut parts them. Without it the frames may be unrelated photos, and every one is looked at.
+        """
+        if cuts is not None and len(images) > 2:
+            return self._of_clip(images, cuts)
         step = max(1, min(images.shape[1:3]) // (2 * self.size))  # a large plate is read at every other pixel or fewer
         images = images[:, ::step, ::step]
         _, height, width, _ = images.shape
         stretch = torch.tensor([[self.size / width, 0, 0], [0, self.size / height, 0]], device=images.device)
         parts = images.split(_BATCH)
         return torch.cat([self(sample_crops(part, stretch.expand(len(part), -1, -1), self.size)) for part in parts])
+
+    def _of_clip(self, images: Tensor, cuts: Tensor) -> Tensor:
+        """:meth:`coarse` of a clip."""
+        seen = self.coarse(images[::2])
+        mattes = seen.repeat_interleave(2, 0)[: len(images)]
+        mattes[1:-1:2] = (seen[:-1] + seen[1:]) / 2
+        alone = F.pad(cuts[1:], (0, 1), value=True) | cuts
+        alone[::2] = False
+        for frame in alone.nonzero()[:, 0].tolist():
+            mattes[frame] = self.coarse(images[frame : frame + 1])[0]
+        return mattes

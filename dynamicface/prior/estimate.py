@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..filters import pixel_grid
-from ..images import linear_crops, transform
+from ..images import linear_crops, transform, windows
 from ..types import FaceMask, FacePrior, FaceTrack, Filmed, Identity
 from . import texture
 from .camera import euler_from_rotation, image_centre
@@ -118,7 +118,7 @@ def _fit_frames(
             shape=who.shape,
             settings=settings or _EXPRESSIVE,
         )
-        for s in torch.arange(frames).split(_CHUNK)
+        for s in windows(frames, _CHUNK)
     ]
     joined = {
         k: torch.cat([getattr(p, k) for p in parts], 1) for k in ("expression", "rotation", "translation", "gaze", "projected", "error")
@@ -184,17 +184,17 @@ def _with_light_and_albedo(
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights = []
-    for index in torch.arange(frames).split(_WINDOW):
+    for index in windows(frames, _WINDOW):
         radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index, occlusion)
         lights.append(texture.light_under(radiance, weight, normal, albedo, head))
         if progress is not None:
-            progress(int(index[-1]) + 1, frames)
+            progress(index.stop, frames)
     identity = Identity(prior.identity.shape, albedo, seen, prior.identity.embedding)
     return prior.replace(identity=identity, illumination=torch.cat(lights))
 
 
 def _textures(
-    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor, occlusion: FaceMask | None
+    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor | slice, occlusion: FaceMask | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Linear radiance, weight and vertex normals of some frames."""
     part = select_frames(prior, index)
@@ -203,13 +203,13 @@ def _textures(
     shown = None
     if occlusion is not None:
         grid = transform(pixel_grid(crop.size, crop.size, crop.matrix).view(1, -1, 2), crop.inverse)
-        shown = 1 - occlusion.frames(index).at(grid).view(len(index), crop.size, crop.size)
+        shown = 1 - occlusion.frames(index).at(grid).view(len(part), crop.size, crop.size)
     radiance, weight = texture.extract(linear_crops(plate[index], crop.matrix, crop.size), posed, size, shown)
     return radiance, weight, posed.normal
 
 
-def select_frames(prior: FacePrior, index: Tensor) -> FacePrior:
-    """The prior of some of its frames."""
+def select_frames(prior: FacePrior, index: Tensor | slice) -> FacePrior:
+    """The prior of some of its frames; a slice gives a view of the plate, an index tensor a copy."""
     per_frame = ("expression", "gaze", "rotation", "translation", "focal", "illumination", "offset", "confidence")
     background = prior.background
     if background is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..conventions import PARTS
 from ..filters import unit
 from ..types import FaceCrop, FacePrior
+from . import light
 from .camera import crop_screen, image_centre, to_camera, to_screen
 from .fit import MESH
 from .head import HeadModel
@@ -52,13 +53,21 @@ class PosedHead:
     @cached_property
     def part(self) -> Tensor:
         """(F, H, W) index into PARTS, -1 where there is no mesh."""
-        face = self.raster.face
-        return torch.where(face >= 0, self.head.part[face.clamp_min(0)], -1)
+        return self.raster.scatter(self.covered_part[:, None], -1)[..., 0]
+
+    @cached_property
+    def covered_part(self) -> Tensor:
+        """(P,) index into PARTS of the covered pixels."""
+        return self.head.part.index_select(0, self.raster.face.view(-1).index_select(0, self.raster.pixel))
 
     @cached_property
     def facing(self) -> Tensor:
         """(F, V) cosine between vertex normal and the direction to the camera."""
         return (self.normal * unit(-self.camera)).sum(-1)
+
+    def shade(self, illumination: Tensor) -> Tensor:
+        """(F, V, 3) shading of the vertices under (F, 9, 3)."""
+        return light.shade(self.normal, illumination)
 
 
 @lru_cache(maxsize=4)

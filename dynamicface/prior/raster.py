@@ -1,10 +1,12 @@
 """A z-buffer rasteriser in plain torch: batched, CPU and CUDA, no compiler.
 
 Unusual here:
-- one flat list of fragments for all triangles of all frames, no loop over triangles, pixels or frames;
+- triangles of all frames become one flat list of spans (the pixels of one row between two edges), these one flat list of fragments; there
+  is no loop over triangles, pixels or frames, and no fragment is made that the triangle does not cover;
 - the depth test is one `scatter_reduce(amin)` on int64 keys that hold the bits of the depth above the triangle's index
   (positive floats sort like their bits);
 - edge functions are evaluated in coordinates local to each triangle, so float32 leaves no pinholes between small triangles;
+- attributes are interpolated by `embedding_bag`, whose sum of weighted table rows is just that: one pass, no temporaries;
 - visibility is not differentiable, the barycentrics recomputed at the visible triangle are (for analysis by synthesis).
 """
 
@@ -15,6 +17,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import unit
@@ -30,14 +33,15 @@ class Raster:
 
     face: Tensor  # (F, H, W) int64 index of the visible triangle, -1 = nothing
     pixel: Tensor  # (P,) covered pixels as flat indices into F*H*W
-    corner: Tensor  # (P, 3) the visible triangle's vertices as flat indices into F*V
+    frame: Tensor  # (P,) their frames
+    corner: Tensor  # (P, 3) the visible triangle's vertices, indices into V
     weight: Tensor  # (P, 3) perspective-correct barycentrics
     vertices: int  # V
 
     @cached_property
-    def shared_corner(self) -> Tensor:
-        """(P, 3) the corners as indices into V, for attributes all frames share."""
-        return self.corner if len(self.face) == 1 else self.corner % self.vertices
+    def _corner_of_frame(self) -> Tensor:
+        """(P, 3) the corners as flat indices into F*V."""
+        return self.corner if len(self.face) == 1 else self.corner + (self.frame * self.vertices)[:, None]
 
     @property
     def mask(self) -> Tensor:
@@ -47,12 +51,10 @@ class Raster:
     def gather(self, attribute: Tensor) -> Tensor:
         """Interpolate a vertex attribute (F, V, C) or (V, C) at the covered pixels: (P, C)."""
         shared = attribute.dim() == 2 or attribute.shape[0] == 1
-        flat = attribute.reshape(-1, attribute.shape[-1])
-        a, b, c = (self.shared_corner if shared else self.corner).unbind(1)
-        u, v, w = self.weight[:, :, None].unbind(1)
-        return torch.addcmul(torch.addcmul(flat[a] * u, flat[b], v), flat[c], w)
+        table = attribute.reshape(-1, attribute.shape[-1])
+        return F.embedding_bag(self.corner if shared else self._corner_of_frame, table, per_sample_weights=self.weight, mode="sum")
 
-    def scatter(self, values: Tensor, background: float = 0.0) -> Tensor:
+    def scatter(self, values: Tensor, background: float = 0) -> Tensor:
         """Place values at the covered pixels, (P, C) -> (F, H, W, C)."""
         frames, height, width = self.face.shape
         out = values.new_full((frames * height * width, values.shape[-1]), background)
@@ -70,57 +72,57 @@ def rasterise(screen: Tensor, faces: Tensor, size: tuple[int, int], *, cull: boo
     faces: (T, 3) vertex indices, counter-clockwise seen from outside in space (so clockwise on the y-down screen).
     size: (H, W) of the picture in pixels. cull: leave out triangles that face away.
     """
-    face = visible_faces(screen.detach(), faces, size, cull=cull)
     height, width = size
-    pixel = torch.nonzero(face.view(-1) >= 0).squeeze(1)
+    triangles = screen.index_select(1, faces.flatten()).reshape(-1, 9)  # (F*T, 9) x, y, depth of each corner
+    face = _visible_faces(triangles.detach(), len(screen), size, cull)
+    seen = face.view(-1)
+    pixel = torch.nonzero(seen >= 0).squeeze(1)
+    seen = seen.index_select(0, pixel)
     frame = torch.div(pixel, height * width, rounding_mode="floor")
-    corner = faces[face.view(-1)[pixel]] + (frame * screen.shape[1])[:, None]
-    x, y, depth = screen.reshape(-1, 3)[corner].unbind(-1)
-    px = (pixel % width).to(x.dtype)[:, None] + 0.5
-    py = (torch.div(pixel, width, rounding_mode="floor") % height).to(x.dtype)[:, None] + 0.5
-    dx, dy = x - px, y - py
-    a = dx[:, 1] * dy[:, 2] - dx[:, 2] * dy[:, 1]
-    b = dx[:, 2] * dy[:, 0] - dx[:, 0] * dy[:, 2]
-    c = dx[:, 0] * dy[:, 1] - dx[:, 1] * dy[:, 0]
-    weight = torch.stack([a, b, c], 1) / depth
+    x, y, depth = triangles.index_select(0, frame * len(faces) + seen).unflatten(1, (3, 3)).unbind(-1)
+    row = torch.div(pixel, width, rounding_mode="floor")
+    dx = x - ((pixel - row * width).to(x.dtype) + 0.5)[:, None]
+    dy = y - ((row - frame * height).to(x.dtype) + 0.5)[:, None]
+    (ax, bx, cx), (ay, by, cy) = dx.unbind(1), dy.unbind(1)
+    weight = torch.stack([bx * cy - cx * by, cx * ay - ax * cy, ax * by - bx * ay], 1) / depth
     weight = weight / weight.sum(1, keepdim=True)
-    return Raster(face, pixel, corner, weight, screen.shape[1])
+    return Raster(face, pixel, frame, faces.index_select(0, seen), weight, screen.shape[1])
 
 
 @torch.no_grad()
-def visible_faces(screen: Tensor, faces: Tensor, size: tuple[int, int], *, cull: bool = True) -> Tensor:
-    """Index of the nearest triangle at each pixel centre, (F, H, W) int64, -1 where none. Arguments as in :func:`rasterise`."""
+def _visible_faces(triangles: Tensor, frames: int, size: tuple[int, int], cull: bool) -> Tensor:
+    """Index of the nearest triangle at each pixel centre, (F, H, W) int64, -1 where none; triangles (F*T, 9)."""
     height, width = size
-    frames = len(screen)
-    x, y, depth = screen[:, faces].reshape(-1, 3, 3).unbind(-1)  # (F*T, 3)
-    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
-    x0 = torch.ceil(x.amin(1) - 0.5).clamp(0, width).long()
-    x1 = torch.floor(x.amax(1) - 0.5).clamp(-1, width - 1).long()
-    y0 = torch.ceil(y.amin(1) - 0.5).clamp(0, height).long()
-    y1 = torch.floor(y.amax(1) - 0.5).clamp(-1, height - 1).long()
-    columns, rows = (x1 - x0 + 1).clamp_min(0), (y1 - y0 + 1).clamp_min(0)
+    count = len(triangles) // frames
+    corners = triangles.T.contiguous().view(3, 3, -1)  # corner, coordinate, triangle
+    (x0, y0, _), (x1, y1, _), (x2, y2, _) = corners
+    low, high = corners.amin(0), corners.amax(0)
+    left, top = (torch.ceil(low[k] - 0.5).clamp(0, n).long() for k, n in ((0, width), (1, height)))
+    right, bottom = (torch.floor(high[k] - 0.5).clamp(-1, n - 1).long() for k, n in ((0, width), (1, height)))
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
     facing = area < -1e-9 if cull else area.abs() > 1e-9
-    triangle = torch.nonzero((columns * rows > 0) & facing & (depth.amin(1) > 1e-6)).squeeze(1)
+    triangle = torch.nonzero((right >= left) & (bottom >= top) & facing & (low[2] > 1e-6)).squeeze(1)
 
-    x, y, depth, inverse_area = x[triangle], y[triangle], depth[triangle], 1 / area[triangle]
-    x0, y0, columns, rows = x0[triangle], y0[triangle], columns[triangle], rows[triangle]
-    # Everything per triangle in coordinates relative to its first pixel: weight_k = a_k * i + b_k * j + c_k at column i, row j.
-    lx, ly = x - x0[:, None] - 0.5, y - y0[:, None] - 0.5
-    a = torch.stack([ly[:, 1] - ly[:, 2], ly[:, 2] - ly[:, 0]], 1) * inverse_area[:, None]
-    b = torch.stack([lx[:, 2] - lx[:, 1], lx[:, 0] - lx[:, 2]], 1) * inverse_area[:, None]
-    c = torch.stack([lx[:, 1] * ly[:, 2] - lx[:, 2] * ly[:, 1], lx[:, 2] * ly[:, 0] - lx[:, 0] * ly[:, 2]], 1) * inverse_area[:, None]
-    inverse_depth = 1 / depth
-    d0, d1 = inverse_depth[:, 0] - inverse_depth[:, 2], inverse_depth[:, 1] - inverse_depth[:, 2]
-    plane = torch.stack([a[:, 0], b[:, 0], c[:, 0], a[:, 1], b[:, 1], c[:, 1], d0, d1, inverse_depth[:, 2]], 1)
-    base = torch.div(triangle, len(faces), rounding_mode="floor") * height * width + y0 * width + x0
-    identity = triangle % len(faces)
+    corners = corners.index_select(2, triangle)
+    left, right, top, bottom = (edge.index_select(0, triangle) for edge in (left, right, top, bottom))
+    # Everything per triangle in coordinates relative to its first pixel: the weight of corner k is a_k i + b_k j + c_k at column i, row j.
+    x, y = corners[:, 0] - left - 0.5, corners[:, 1] - top - 0.5
+    scale = 1 / area.index_select(0, triangle)
+    after, behind = [1, 2, 0], [2, 0, 1]
+    a, b = (y[after] - y[behind]) * scale, (x[behind] - x[after]) * scale
+    c = (x[after] * y[behind] - x[behind] * y[after]) * scale
+    nearness = 1 / corners[:, 2]
+    slope, rise, start = ((weights * nearness).sum(0) for weights in (a, b, c))
+    plane = torch.stack([*a, *b, *c, slope, rise, start])
+    rows = bottom - top + 1
+    frame = torch.div(triangle, count, rounding_mode="floor")
+    first = (frame * height + top) * width + left
+    identity = triangle - frame * count
 
-    nearest = torch.full((frames * height * width,), _FAR, dtype=torch.int64, device=screen.device)
-    count = columns * rows
-    for part in _chunks(count):
-        _deposit(nearest, count[part], columns[part], plane[part], base[part], identity[part], width)
-    face = torch.where(nearest == _FAR, -1, nearest & 0xFFFFFFFF)
-    return face.view(frames, height, width)
+    nearest = torch.full((frames * height * width,), _FAR, dtype=torch.int64, device=triangles.device)
+    for part in _chunks(rows * (right - left + 1)):
+        _deposit(nearest, rows[part], (right - left)[part], plane[:, part], first[part], identity[part], width)
+    return torch.where(nearest == _FAR, -1, nearest & 0xFFFFFFFF).view(frames, height, width)
 
 
 def _chunks(count: Tensor) -> list[slice]:
@@ -134,23 +136,34 @@ def _chunks(count: Tensor) -> list[slice]:
     return [slice(lo, hi) for lo, hi in pairwise(edges)]
 
 
-def _deposit(nearest: Tensor, count: Tensor, columns: Tensor, plane: Tensor, base: Tensor, identity: Tensor, width: int) -> None:
-    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    offset = torch.arange(len(owner), device=count.device) - (torch.cumsum(count, 0) - count)[owner]
-    columns = columns[owner]
-    row = torch.div(offset, columns, rounding_mode="floor")
-    column = offset - row * columns
-    i, j = column.to(plane.dtype), row.to(plane.dtype)
-    p = plane[owner]
-    u = p[:, 0] * i + p[:, 1] * j + p[:, 2]
-    v = p[:, 3] * i + p[:, 4] * j + p[:, 5]
-    inside = torch.nonzero((u >= -_TOLERANCE) & (v >= -_TOLERANCE) & (u + v <= 1 + _TOLERANCE)).squeeze(1)
-    p = p[inside]
-    inverse_depth = p[:, 6] * u[inside] + p[:, 7] * v[inside] + p[:, 8]
-    bits = (1 / inverse_depth.clamp_min(1e-9)).to(torch.float32).view(torch.int32).long()
-    owner = owner[inside]
-    pixel = base[owner] + row[inside] * width + column[inside]
-    nearest.scatter_reduce_(0, pixel, (bits << 32) | identity[owner], "amin")
+def _deposit(nearest: Tensor, rows: Tensor, last: Tensor, plane: Tensor, first: Tensor, identity: Tensor, width: int) -> None:
+    """Enter triangles into the depth buffer: rows each covers, its last column, its planes, flat first pixel, and index."""
+    owner, row = _expand(rows)
+    j = row.to(plane.dtype)
+    a, b, c = plane[:9].index_select(1, owner).view(3, 3, -1)
+    edge = b * j + c + _TOLERANCE  # inside where a i + edge >= 0 for all three corners
+    crossing = -edge / a
+    low = torch.where(a > 0, crossing, 0.0).amax(0).ceil()
+    high = torch.where(a < 0, crossing, torch.inf).amin(0).floor().minimum(last.index_select(0, owner).to(plane.dtype))
+    empty = ((a == 0) & (edge < 0)).any(0)
+    low = low.minimum(high + 1).masked_fill(empty, 0)  # also no overflow where an edge is all but level
+    length = (high - low + 1).masked_fill(empty, 0).long().clamp_min(0)
+
+    slope, rise, start = plane[9:].index_select(1, owner)
+    begin = start + rise * j + slope * low
+    pixel = first.index_select(0, owner) + row * width + low.long()
+    span, column = _expand(length)
+    nearness = begin.index_select(0, span) + slope.index_select(0, span) * column.to(plane.dtype)
+    bits = (1 / nearness.clamp_min(1e-9)).to(torch.float32).view(torch.int32).long()
+    keys = (bits << 32) | identity.index_select(0, owner).index_select(0, span)
+    nearest.scatter_reduce_(0, pixel.index_select(0, span) + column, keys, "amin")
+
+
+def _expand(count: Tensor) -> tuple[Tensor, Tensor]:
+    """For `count` (N,) things each: the owner of every thing, and its number within its owner."""
+    owner = torch.repeat_interleave(count)
+    begin = torch.cumsum(count, 0) - count
+    return owner, torch.arange(len(owner), device=count.device) - begin.index_select(0, owner)
 
 
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:

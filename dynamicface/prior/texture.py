@@ -16,6 +16,7 @@ from ..conventions import PARTS
 from ..filters import dilate, fill_holes, masked_blur, sample
 from ..landmark_sets import BROWS
 from . import light
+from .atlas import face_region
 from .geometry import PosedHead
 from .head import HeadModel
 from .raster import rasterise
@@ -27,7 +28,7 @@ _SKIN_DARK = (0.085, 0.042, 0.026)
 _MINIMUM_FACING, _FULL_FACING = 0.2, 0.6
 _LIGHT_SAMPLES = 3_000  # texels that decide the light
 _DEPTH_TOLERANCE = 0.006
-_MAX_HIGHLIGHT = 1.5  # of the skin's own radiance
+_MAX_HIGHLIGHT, _MAX_LIGHT, _SHADE = 1.5, 4.0, 0.25  # of the skin's own radiance: paled by a highlight; in its own colour, more and less
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class Atlas:
 
     def gather(self, attribute: Tensor) -> Tensor:
         """Vertex attribute (F, V, C) at the texels: (F, P, C)."""
-        return (attribute[:, self.corner] * self.weight[..., None]).sum(2)
+        frames, vertices, channels = attribute.shape
+        shared = attribute.transpose(0, 1).reshape(vertices, -1)  # one row per vertex for all frames
+        values = F.embedding_bag(self.corner, shared, per_sample_weights=self.weight, mode="sum")
+        return values.unflatten(1, (frames, channels)).transpose(0, 1)
 
     def scatter(self, values: Tensor) -> Tensor:
         """(F, P, C) -> (F, C, U, U), 0 where there is no surface."""
@@ -96,9 +100,10 @@ def skin_likelihood(radiance: Tensor, weight: Tensor, head: HeadModel) -> Tensor
     smooth = masked_blur(logs, weight.clamp_min(1e-3), max(radiance.shape[-1] // 170, 1))
     skin, seen = expected.exp(), smooth.exp()
     level = skin.mean(1, keepdim=True)
-    limit = _MAX_HIGHLIGHT * level * head_region(head, radiance.shape[-1])  # beside the face a bright background begins
-    shine = (seen.mean(1, keepdim=True) - level).clamp_min(0).minimum(limit)
-    lit = skin * (1 + shine / level), skin + shine
+    region = head_region(head, radiance.shape[-1])  # beside the face a bright background begins
+    change = seen.mean(1, keepdim=True) / level - 1
+    shine = change.clamp_min(0).minimum(_MAX_HIGHLIGHT * region) * level
+    lit = skin * (1 + change.minimum(_MAX_LIGHT * region).clamp_min(-_SHADE)), skin + shine
     distance = torch.stack([(smooth - like.log()).abs().mean(1, keepdim=True) for like in lit]).amin(0)
     likely = 1 / (1 + (distance / 0.33) ** 6)
     likely = -dilate(-likely, max(radiance.shape[-1] // 128, 1))
@@ -110,12 +115,21 @@ def inner_face(head: HeadModel, size: int) -> Tensor:
     """(1, 1, U, U) 1 in the middle of the face, where hair hardly ever falls: from the brows to the chin."""
     region = head_region(head, size)[None]
     middle = ((masked_blur(region, torch.ones_like(region), size // 20) - 0.75) / 0.2).clamp(0, 1)
-    table = atlas(head, size)
-    position = table.scatter(table.gather(head.template[None]))  # (1, 3, U, U)
     brows = head.landmarks(head.template)[[*BROWS[0], *BROWS[1]]]
-    near = torch.cdist(position[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
-    below = ((0.022 - position[:, 1:2]) / 6e-3).clamp(0, 1)
-    return torch.maximum(middle * below, ((9e-3 - near) / 3e-3).clamp(0, 1))
+    near = torch.cdist(_positions(head, size)[0].flatten(1).T, brows).amin(1).view(1, 1, size, size)
+    return torch.maximum(middle * below_brows(head, size), ((9e-3 - near) / 3e-3).clamp(0, 1))
+
+
+@lru_cache(maxsize=8)
+def below_brows(head: HeadModel, size: int) -> Tensor:
+    """(1, 1, U, U) 1 below the brows, where beards grow, 0 where fringes and hats begin."""
+    return ((0.022 - _positions(head, size)[:, 1:2]) / 6e-3).clamp(0, 1)
+
+
+def _positions(head: HeadModel, size: int) -> Tensor:
+    """(1, 3, U, U) of the mean head's surface, metres."""
+    table = atlas(head, size)
+    return table.scatter(table.gather(head.template[None]))
 
 
 def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
@@ -179,13 +193,18 @@ def separate(radiance: Tensor, weight: Tensor, normal: Tensor, head: HeadModel) 
     illumination = light.estimate(
         samples[:, ::step], guess[::step].expand(len(samples), -1, -1), normals[:, table.skin()][:, ::step], trust[:, ::step]
     )
-    # Only the broad shading is divided out: where the mesh's normals turn fast (sides of the nose) its detail is not the photograph's.
-    lit = table.scatter(light.shade(normals, illumination))
-    shown = table.scatter(torch.ones_like(normals[..., :1]))
-    shading = masked_blur(lit, shown, max(size // 28, 1))
+    shading = broad_shading(normal, illumination, head, size)
     total = weight.sum(0).clamp_min(1e-4)
-    albedo = (radiance / shading.clamp_min(1e-3) * weight).sum(0) / total
+    albedo = (radiance / shading * weight).sum(0) / total
     return albedo.clamp(0, 1.5), weight.amax(0), illumination
+
+
+def broad_shading(normal: Tensor, illumination: Tensor, head: HeadModel, size: int) -> Tensor:
+    """Shading (F, 3, U, U) of vertices with normals (F, V, 3) under (F, 9, 3), smoothed: where a mesh's normals turn fast (sides of the
+    nose) its detail is not the photograph's."""
+    table = atlas(head, size)
+    lit = light.shade(F.normalize(table.gather(normal), dim=-1), illumination)
+    return masked_blur(table.scatter(lit), table.scatter(torch.ones_like(lit[..., :1])), max(size // 28, 1)).clamp_min(1e-3)
 
 
 def light_under(radiance: Tensor, weight: Tensor, normal: Tensor, albedo: Tensor, head: HeadModel) -> Tensor:
@@ -228,6 +247,15 @@ def finish_albedo(albedo: Tensor, weight: Tensor, head: HeadModel) -> Tensor:
     seen = -dilate(-weight[None], size // 100)  # the rim of what shows is lid and lash
     eye_weight = (masked_blur(seen, torch.ones_like(seen), 1) * eye_texel.view(1, 1, size, size) / 0.3).clamp(0, 1)
     return (whole * (1 - eye_weight) + albedo[None] * eye_weight)[0].clamp(0, 1.2)
+
+
+@lru_cache(maxsize=4)
+def whole_face(head: HeadModel) -> Tensor:
+    """(V,) soft weight of the face's skin as far as the jaw; `head.face_region` keeps its distance to the ears, well into the cheeks."""
+    skin = torch.zeros(len(head.template), dtype=torch.bool, device=head.template.device)
+    for part, member in (("skin", True), ("lips", True), ("ears", False)):
+        skin[head.faces[head.part == PARTS.index(part)].unique()] = member
+    return face_region(head.template, head.landmarks(head.template), skin.to(head.template.dtype))
 
 
 @lru_cache(maxsize=8)

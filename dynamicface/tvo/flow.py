@@ -36,12 +36,9 @@ class DisFlow:
     def __call__(self, pictures: Tensor, others: Tensor) -> Tensor:
         if self._engine is None:
             self._engine = _dis(self.preset)
-        luma = [
-            (images.movedim(1, -1) @ images.new_tensor(LUMA)).mul(255).clamp(0, 255).byte().cpu().numpy() for images in (pictures, others)
-        ]
         if min(pictures.shape[-2:]) < _DIS_SIDE:
             return torch.zeros_like(pictures[:, :2])
-        found = [self._engine.calc(a, b, None) for a, b in zip(*luma, strict=True)]
+        found = [self._engine.calc(a, b, None) for a, b in zip(_bytes(pictures), _bytes(others), strict=True)]
         return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).to(pictures)
 
 
@@ -133,7 +130,10 @@ def consistency(flow: Tensor, reverse: Tensor) -> Tensor:
 
 def warp(images: Tensor, flow: Tensor, *, mode: str = "bilinear") -> Tensor:
     """Images (N, C, H, W) read at x + flow (N, 2, H, W)."""
-    return sample(images, pixel_grid(*images.shape[-2:], images) + flow.permute(0, 2, 3, 1), mode=mode)
+    height, width = images.shape[-2:]
+    x = torch.arange(width, dtype=flow.dtype, device=flow.device) + 0.5
+    y = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None] + 0.5
+    return sample(images, torch.stack([x + flow[:, 0], y + flow[:, 1]], -1), mode=mode)
 
 
 def paths(flows: Sequence[PairFlow], start: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -12,6 +12,7 @@ What is unusual here:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +24,7 @@ from ..images import as_plate
 from .background import BACKGROUNDS, explained, steady_matte, to_plate
 from .flow import FLOW_SIZE, DisFlow, Estimator, paths, plate_flow, resize, resize_flow, warp
 from .fuse import Neighbour, agreement, fuse, usual_energy
-from .lock import LOCK_SIZE, Correction, measure
+from .lock import LOCK_SIZE, Correction, anchor, measure
 
 _GRAIN = 1 / 255  # difference that eight bits alone bring
 _LOCK_REACH = 2  # the first pass looks this many radii far: a mean of more frames, a steadier place to lock to
@@ -98,17 +99,18 @@ class FusionTVO:
     def _reset(self) -> None:
         self._raw, self._steady = _Window(), _Window()  # frames before and after the first pass
         self._flow, self._small_flow = _Window(), _Window()  # between them, as estimated and at the size of the first pass
+        self._shakes = deque[Tensor](maxlen=self._lock_reach + 1)  # (4,) squared motions of the last frames
         self._done = 0  # frames given out
 
     @property
     def look_ahead(self) -> int:
         """Frames by which the output lags behind the input."""
-        return 0 if self.dials.live else self.history
+        return 0 if self.dials.live or self.dials.neutral else self.dials.radius + self._lock_reach
 
     @property
     def history(self) -> int:
-        """Frames before a frame that have an influence on it."""
-        return 0 if self.dials.neutral else self.dials.radius + self._lock_reach
+        """Frames before a frame that have an influence on it: fused with it, locked to, and telling how much the clip shakes."""
+        return 0 if self.dials.neutral else self.dials.radius + 2 * self._lock_reach
 
     @property
     def held(self) -> int:
@@ -198,12 +200,13 @@ class FusionTVO:
         ahead = 0 if self.dials.live else min(reach, window.end - 1 - t)
         here = getattr(window[t], guide)
         size = tuple(here.shape[-2:])
+        inside = resize(window[t].mask, size)
         for sign, steps in ((-1, back), (1, ahead)):
             calm = None
             for k, (flow, seen) in enumerate(paths(flows, t, sign * steps), 1):
                 there = window[t + sign * k]
                 energy = (warp(getattr(there, guide), flow) - here).square().mean(1, keepdim=True)
-                calm = usual_energy([energy], resize(window[t].mask, size)).clamp_min(_GRAIN**2) if calm is None else calm
+                calm = usual_energy([energy], inside).clamp_min(_GRAIN**2) if calm is None else calm
                 known = agreement(energy, calm)
                 if self.dials.background == "generated":  # there the guide is the flickering result itself
                     known = torch.lerp(torch.ones_like(known), known, resize(window[t].person, size))
@@ -215,16 +218,22 @@ class FusionTVO:
     def _locked(self, t: int) -> _Frame:
         frame = self._raw[t]
         size = tuple(frame.small.shape[-2:])
-        plate, picture = resize(frame.plate, size), resize(frame.picture, size)
-        total, mass = torch.zeros_like(plate), plate.new_zeros(1, 1, *size)
+        plate = resize(frame.plate, size)
+        picture = plate + frame.small_difference
+        total, mass, count = torch.zeros_like(plate), plate.new_zeros(1, 1, *size), 0
         for s, flow, sure in self._neighbours(self._raw, self._small_flow, t, self._lock_reach, "small"):
-            total, mass = total + sure * warp(self._raw[s].small_difference, flow), mass + sure
+            total, mass, count = total + sure * warp(self._raw[s].small_difference, flow), mass + sure, count + 1
         if float(mass.amax()) == 0:
+            self._shakes.append(plate.new_zeros(4))
             return frame
         weight = resize(frame.inside, size) * (mass / mass.amax())
         if frame.person is not None:
             weight = weight * resize(frame.person, size)
-        correction = measure(picture, plate + total / mass.clamp_min(1e-3), weight)
+        consensus = plate + total / mass.clamp_min(1e-3)
+        correction = measure(picture, consensus, weight)
+        self._shakes.append(correction.motion.square())
+        wander = torch.stack(tuple(self._shakes)).mean(0) / count
+        correction = replace(correction, motion=correction.motion + anchor(consensus, plate, weight, wander))
         return self._corrected(frame, correction)
 
     def _corrected(self, frame: _Frame, correction: Correction) -> _Frame:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import comfy.model_management as mm
+import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...dynamicface.generator.face_generator import FaceGenerator
 from ...dynamicface.images import as_plate
+from ...dynamicface.metrics import lpips as lpips_files
 from ...dynamicface.perception import Perception
 from ...dynamicface.prior.head import HeadModel
+from .folders import MODELS
 
 T = TypeVar("T")
 
@@ -36,9 +40,9 @@ def perception() -> Perception:
     return networks
 
 
-def person_matte(images: Tensor) -> Tensor:
-    """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background."""
-    return perception().matte.coarse(as_plate(images))
+def person_matte(images: Tensor, cuts: Tensor | None = None) -> Tensor:
+    """(F, h, w) of the person in frames on ComfyUI's device; keeps edits of the light off the background. cuts: (F,) of a clip's track."""
+    return perception().matte.coarse(as_plate(images), cuts)
 
 
 @lru_cache(maxsize=2)
@@ -52,6 +56,22 @@ def face_generator(path: str | None) -> FaceGenerator:
     generator, patcher = _generator(path)
     mm.load_models_gpu([patcher])
     return generator
+
+
+@lru_cache(maxsize=1)
+def _lpips(folder: Path) -> tuple[lpips_files.Lpips, ModelPatcher]:
+    network = lpips_files.Lpips.load(folder)
+    return network, ModelPatcher(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
+
+
+def lpips() -> lpips_files.Lpips | None:
+    """The user's LPIPS network out of models/dynamicface/networks, on ComfyUI's device; None where there is no such file."""
+    path = folder_paths.get_full_path(MODELS, f"networks/{lpips_files.FILE}")
+    if path is None:
+        return None
+    network, patcher = _lpips(Path(path).parent)
+    mm.load_models_gpu([patcher])
+    return network
 
 
 @cache

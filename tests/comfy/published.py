@@ -24,12 +24,12 @@ _PARTS = {"denoising": ("unet", "motion"), "reference": ("unet",)}
 _WITHOUT = {"reference": ("conv_out", "conv_norm_out")}
 
 
-def stirred(*names: str, seed: int = 0, without: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Random weights of these layouts at a tenth of their widths."""
+def stirred(*names: str, seed: int = 0, without: tuple[str, ...] = (), **sizes: int) -> dict[str, Tensor]:
+    """Random weights of these layouts at a tenth of their widths, or of other `sizes`."""
     draw = torch.Generator().manual_seed(seed)
     state = {}
     for name in names:
-        for key, shape in layouts()[name].at(WIDTHS).items():
+        for key, shape in layouts()[name].at(WIDTHS | sizes).items():
             if not (without and key.startswith(without)):
                 scale = torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.1
                 state[key] = torch.randn(shape, generator=draw) * scale + (len(shape) == 1 and "norm" in key)

@@ -7,6 +7,7 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 from comfy_in_process import ComfyError, fitted_photo, node
 from PIL import Image, ImageChops
@@ -153,6 +154,24 @@ def test_provenance_names_the_photograph_and_the_graph(comfy, input_photo):
     (plain,) = written(comfy, "plain*")
     with Image.open(plain) as image, Image.open(saved) as first:
         assert "XML:com.adobe.xmp" not in image.info and ImageChops.difference(image, first).getbbox() is None
+
+
+def test_a_clip_with_its_provenance(comfy, input_photo):
+    """Frames and workflow as Save Video keeps them, the record in the file and beside it."""
+    saver = {"video": ["9", 0], "generated": True, "consent": "released by the test"}
+    prompt = graph(input_photo, **{"4": preset(), "8": node("DynamicFace_Composite", prior=["4", 0])})
+    prompt["9"] = node("CreateVideo", images=["8", 0], fps=12.0)
+    prompt["5"] = node("DynamicFace_ProvenanceVideo", record=True, filename_prefix="film", **saver)
+    prompt["6"] = node("DynamicFace_ProvenanceVideo", record=False, filename_prefix="bare", **saver)
+    comfy.run(prompt)
+    (film,), (bare,), (sidecar,) = (written(comfy, pattern) for pattern in ("film*.mp4", "bare*.mp4", "film*.mp4.provenance.json"))
+    record = json.loads(sidecar.read_text())
+    assert record["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia") and record["graph_sha256"] == hash_graph(prompt)
+    assert [source["name"] for source in record["sources"]] == [input_photo] and record["results"][0]["name"] == film.name
+    assert b"DigitalSourceType" in film.read_bytes() and b"DigitalSourceType" not in bare.read_bytes()
+    for path in (film, bare):
+        with av.open(str(path)) as clip:
+            assert "prompt" in clip.metadata and sum(1 for _ in clip.decode(video=0)) == 1
 
 
 def test_the_curve_editor_of_newer_versions_moves_a_dial(comfy, fitted):

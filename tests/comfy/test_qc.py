@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from comfy_in_process import ComfyError, node
 from PIL import Image
+from safetensors.torch import save_file
+
+from dynamicface.metrics.lpips import FILE, Lpips
 
 
 def report_of_a_smile(input_photo: str, **more: dict) -> dict:
@@ -64,6 +68,23 @@ def test_gate_stops_a_bad_one_with_the_reason(comfy, input_photo):
     comfy.run(report_of_a_smile(input_photo, **{"4": gate("expression", 0.01), "5": node("PreviewImage", images=["4", 0])}))
     blocked = [data["exception_message"] for event, data in comfy.events if event == "execution_error"]
     assert len(blocked) == 1 and "Gate: Expression change is 0." in blocked[0] and "it must be at most 0.01 RMS" in blocked[0]
+
+
+def test_lpips_is_measured_where_its_file_is(comfy, input_photo, tmp_path, monkeypatch):
+    """The network may not ship; stirred weights stand for it."""
+    import folder_paths
+
+    paths, endings = folder_paths.folder_names_and_paths["dynamicface"]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "dynamicface", ([*paths, str(tmp_path)], endings))
+    (tmp_path / "networks").mkdir()
+    draw = torch.Generator().manual_seed(0)
+    state = {name: 0.02 * torch.rand(value.shape, generator=draw) for name, value in Lpips().state_dict().items()}
+    save_file(state, str(tmp_path / "networks" / FILE))
+    report = {"4": node("PreviewAny", source=["3", 1]), "5": node("PreviewImage", images=["6", 0]), "6": gate("lpips", 100.0)}
+    prompt = report_of_a_smile(input_photo, **report)
+    prompt["2"]["inputs"]["smile"] = 0.6  # another run than the other tests'
+    outputs = comfy.run(prompt)
+    assert 0 < json.loads(outputs["4"]["text"][0])["metrics"]["lpips"]["mean"] < 100 and len(outputs["5"]["images"]) == 1
 
 
 def test_gate_needs_what_was_measured(comfy, input_photo):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from published import FRAMES, WIDTHS, answer, inputs, stirred, weights
 from safetensors.torch import save_file
+from small_sd15 import small_model
 
 SIZE = 64
 
@@ -24,31 +25,6 @@ def pack(package):
 @pytest.fixture(scope="module")
 def sd15(pack):
     return pack("nodes.host.sd15")
-
-
-def small_model(dtype: torch.dtype = torch.float32):
-    """A native SD 1.5 MODEL, a tenth as wide."""
-    import comfy.model_base
-    import comfy.model_management as mm
-    import comfy.model_patcher
-    import comfy.supported_models
-
-    unet = {
-        **{"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "channel_mult": (1, 2, 4, 4)},
-        **{"num_res_blocks": [2, 2, 2, 2], "num_heads": 8, "num_head_channels": -1, "use_spatial_transformer": True, "context_dim": 64},
-        **{"transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_middle": 1, "transformer_depth_output": [1] * 9 + [0] * 3},
-        **{"use_linear_in_transformer": False, "adm_in_channels": None, "use_temporal_attention": False, "use_temporal_resblock": False},
-        "legacy": False,
-    }
-    config = comfy.supported_models.SD15(unet)
-    config.unet_config.update(unet)
-    config.set_inference_dtype(dtype, None)
-    base = comfy.model_base.BaseModel(config)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in base.diffusion_model.parameters():
-        scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1
-        parameter.data = (torch.randn(parameter.shape, generator=generator) * scale + (parameter.dim() == 1)).to(dtype)
-    return comfy.model_patcher.ModelPatcher(base, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,16 @@ def test_matte_covers_the_person(perception, portrait):
     assert matte[0, 60, 70] < 0.05  # wall
 
 
+def test_matte_of_a_clip_is_interpolated_but_not_across_cuts(perception, portrait):
+    quiet, other = portrait, portrait.flip(2)
+    clip = torch.cat([quiet, quiet, quiet, other, other, other])
+    cuts = torch.tensor([False, False, False, True, False, False])
+    torch.testing.assert_close(perception.matte.coarse(clip, cuts), perception.matte.coarse(clip), atol=1e-3, rtol=0)
+    moving = torch.cat([quiet, other, other])
+    between = perception.matte.coarse(moving, torch.zeros(3, dtype=torch.bool))
+    torch.testing.assert_close(between[1], between[[0, 2]].mean(0))
+
+
 def test_matte_of_a_batch_keeps_frames_apart(perception, portrait):
     batch = perception.matte.matte(torch.cat([portrait, portrait.flip(2)]))
     torch.testing.assert_close(batch[1].flip(1)[100:140, 200:260], batch[0][100:140, 200:260], atol=0.05, rtol=0)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from dynamicface.conventions import PARTS, srgb_to_linear
 from dynamicface.filters import blur
+from dynamicface.landmark_sets import FACE_OVAL
 from dynamicface.prior import light, texture
 from dynamicface.prior.camera import rotation_from_euler
 from dynamicface.prior.geometry import face_crop, pose_head
@@ -150,6 +151,30 @@ def test_hair_over_the_forehead_is_no_skin(fitted, head):
     likely = texture.skin_likelihood(torch.where(fringe, 0.03, face), (region > 0.2).float(), head)
     cheeks = (height < -0.01) & (height > -0.06) & (region > 0.95)
     assert likely[fringe].mean() < 0.3 and likely[cheeks].mean() > 0.9
+
+
+def test_a_lit_forehead_is_skin_and_a_hat_is_not(head):
+    """Both are five times as bright as the cheeks; only the forehead has their colour."""
+    table = texture.atlas(head, SIZE)
+    height = table.scatter(table.gather(head.template[None, :, 1:2]))
+    region = texture.head_region(head, SIZE)[None]
+    skin = torch.tensor([0.2, 0.1, 0.06]).view(1, 3, 1, 1)
+    forehead = (height > 0.045) & (region > 0.9)
+    likely = [
+        texture.skin_likelihood(torch.where(forehead, colour, skin), (region > 0.2).float(), head)[forehead].mean()
+        for colour in (5 * skin, 5 * skin.flip(1))
+    ]
+    assert likely[0] > 0.9 and likely[1] < 0.3
+
+
+def test_the_whole_face_reaches_the_jaw_and_leaves_ears_and_neck(head):
+    face = texture.whole_face(head)
+    ears, neck = (head.faces[head.part == PARTS.index(name)].unique() for name in ("ears", "neck"))
+    assert face[ears].max() == 0 and face[neck].mean() < 0.1
+    oval = head.landmarks(head.template)[list(FACE_OVAL)]
+    jaw = oval[oval[:, 1] < -0.03] * torch.tensor([0.92, 0.97, 1.0])
+    near = torch.cdist(jaw, head.template).argmin(1)
+    assert face[near].min() > 0.5 and face.max() == 1
 
 
 @pytest.mark.parametrize("colour", [(0.6, 0.4, 0.3), (0.12, 0.07, 0.05)])

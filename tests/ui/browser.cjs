@@ -6,6 +6,7 @@ const { chromium } = require("playwright-core");
 
 const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"];
+const WINDOW = { width: 1280, height: 900 };
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
 // What this frontend says about any workflow: files of the user it has not written yet, its own online node database. The last: this test
 // reads canvases back.
@@ -24,14 +25,35 @@ async function load(page, workflow) {
   await page.waitForTimeout(700);
 }
 
+/** The whole graph in the window, as a picture, and which nodes lie over each other. */
+async function look(page, name) {
+  await page.setViewportSize({ width: 2800, height: 1500 });
+  const overlaps = await page.evaluate(() => {
+    const { canvas, graph } = window.app;
+    const boxes = graph.nodes.map((node) => [node.title, node.pos[0], node.pos[1] - 30, node.size[0], node.size[1] + 30]);
+    const [left, top] = [1, 2].map((k) => Math.min(...boxes.map((box) => box[k])));
+    const [right, bottom] = [1, 2].map((k) => Math.max(...boxes.map((box) => box[k] + box[k + 2])));
+    canvas.ds.scale = Math.min((window.innerWidth - 160) / (right - left), (window.innerHeight - 200) / (bottom - top), 1);
+    canvas.ds.offset = [100 / canvas.ds.scale - left, 120 / canvas.ds.scale - top];
+    canvas.setDirty(true, true);
+    const apart = (a, b) => a[1] + a[3] <= b[1] || b[1] + b[3] <= a[1] || a[2] + a[4] <= b[2] || b[2] + b[4] <= a[2];
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => !apart(a, b)).map((b) => `${a[0]} / ${b[0]}`));
+  });
+  await page.waitForTimeout(600);
+  await page.screenshot({ path: join(job.folder, `workflow_${name}.png`) });
+  await page.setViewportSize(WINDOW);
+  return overlaps;
+}
+
 /** API prompt as opened, and again after storing and reopening it; what popped up. */
-async function inspect(page, workflow) {
+async function inspect(page, name, workflow) {
   await load(page, workflow);
+  const overlaps = await look(page, name);
   const first = await page.evaluate(() => window.app.graphToPrompt());
   await load(page, first.workflow);
   const second = await page.evaluate(async () => (await window.app.graphToPrompt()).output);
   const popups = await page.locator(".p-dialog:visible, .p-toast-message:visible").allInnerTexts();
-  return { first: first.output, second, popups };
+  return { first: first.output, second, popups, overlaps };
 }
 
 async function queue(page) {
@@ -141,9 +163,22 @@ async function preview(page, name, folder) {
   await page.waitForTimeout(900);
   await remember(page, "orbit");
   report.orbit = await difference(page, "after", "orbit");
-  await press(page, "view");
+  await page.locator(".dynamicface-preview button[data-action=view]").first().press("Enter"); // by keyboard alone
+  await page.waitForTimeout(900);
   await remember(page, "front");
   report.front = await difference(page, "after", "front");
+  const place = await page.evaluate((id) => JSON.stringify(window.app.graph.getNodeById(id).pos), edit);
+  const stage = page.locator(".dynamicface-preview canvas").first();
+  await stage.focus();
+  for (const key of ["ArrowRight", "ArrowRight", "ArrowUp"]) await page.keyboard.press(key);
+  await page.waitForTimeout(900);
+  await remember(page, "keys");
+  report.keys = await difference(page, "after", "keys");
+  await page.keyboard.press("Home");
+  await page.waitForTimeout(900);
+  await remember(page, "home");
+  report.home = await difference(page, "after", "home");
+  report.stayed = place === (await page.evaluate((id) => JSON.stringify(window.app.graph.getNodeById(id).pos), edit));
   await page.screenshot({ path: join(folder, "preview_dragged.png") });
   await press(page, "dials");
   report.reset = await page.evaluate((id) => window.app.graph.getNodeById(id).widgets.find((one) => one.name === "smile").value, edit);
@@ -184,7 +219,7 @@ async function nodes2(page, name, folder) {
 (async () => {
   await settings({ "Comfy.TutorialCompleted": true, "Comfy.VueNodes.Enabled": false, "Comfy.Locale": "en" });
   const browser = await chromium.launch({ executablePath: job.chromium, headless: true, args: [...FLAGS, ...QUIET] });
-  const page = await (await browser.newContext({ viewport: { width: 1280, height: 900 } })).newPage();
+  const page = await (await browser.newContext({ viewport: WINDOW })).newPage();
   page.setDefaultTimeout(180000);
   let messages = [];
   const hear = (text) => NOISE.some((pattern) => pattern.test(text)) || messages.push(text.slice(0, 500));
@@ -197,7 +232,7 @@ async function nodes2(page, name, folder) {
     messages = []; // what the frontend says at its start is not about a workflow
     const report = { workflows: {} };
     for (const [name, workflow] of Object.entries(job.workflows)) {
-      report.workflows[name] = { ...(await inspect(page, workflow)), messages };
+      report.workflows[name] = { ...(await inspect(page, name, workflow)), messages };
       messages = [];
     }
     report.preview = await preview(page, job.edit, job.folder);

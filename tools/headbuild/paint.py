@@ -29,7 +29,7 @@ def _rgb(*value: int) -> np.ndarray:
 
 SKIN, RED, LIPS, BROW = _rgb(203, 160, 138), _rgb(205, 138, 120), _rgb(168, 100, 94), _rgb(70, 50, 38)
 SCLERA, VEIN, IRIS_IN, IRIS_OUT, LIMBUS = _rgb(222, 216, 210), _rgb(205, 170, 160), _rgb(125, 88, 55), _rgb(88, 60, 38), _rgb(38, 28, 22)
-ENAMEL, GUM, GAP = _rgb(226, 218, 198), _rgb(176, 104, 100), _rgb(150, 120, 100)
+ENAMEL, GUM, GAP = _rgb(238, 228, 215), _rgb(176, 104, 100), _rgb(150, 120, 100)
 TONGUE, CAVITY, LASH = _rgb(178, 102, 98), _rgb(120, 52, 50), _rgb(30, 22, 18)
 
 

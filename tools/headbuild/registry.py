@@ -46,4 +46,5 @@ def register_own(path: Path, id: str, how: str, note: str) -> None:
 def _put(path: Path, row: dict) -> None:
     registry = path.with_name("registry.json")
     rows = json.loads(registry.read_text(encoding="utf-8")) if registry.exists() else []
-    registry.write_text(json.dumps([*(r for r in rows if r["id"] != row["id"]), row], indent=2) + "\n", encoding="utf-8")
+    by_id = {r["id"]: r for r in rows} | {row["id"]: row}
+    registry.write_text(json.dumps(list(by_id.values()), indent=2) + "\n", encoding="utf-8")

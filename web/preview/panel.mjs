@@ -3,6 +3,8 @@
 const HEIGHT = 260;
 const MOST_PIXELS = 720; // side of the canvas
 const TURN = 0.008; // radians a pixel of drag
+const KEYS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }; // as if dragged that way
+const STEP = 0.12; // radians a key
 const STEEPEST = 1.2; // radians of pitch
 
 const [RAISED, PRESSED] = ["#2a2a2a", "#3a6ea5"];
@@ -37,6 +39,9 @@ export class Panel {
     this.root.className = "dynamicface-preview";
     this.stage = make("div", STYLE.stage, this.root);
     this.canvas = make("canvas", STYLE.canvas, this.stage);
+    Object.assign(this.canvas, { tabIndex: 0, title: texts.look });
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", texts.look);
     this.context = this.canvas.getContext("2d");
     this.message = make("div", STYLE.message, this.stage);
     this.say(texts.empty);
@@ -47,6 +52,7 @@ export class Panel {
     this.#button(bar, "dials", resetDials);
     if (showMore) this.#button(bar, "more", showMore);
     this.#orbitByMouse();
+    this.#orbitByKeys();
     this.frame = requestAnimationFrame(() => this.#tick());
   }
 
@@ -112,12 +118,27 @@ export class Panel {
       if (event.button !== 0) return;
       event.stopPropagation(); // the graph would drag the node
       canvas.setPointerCapture(event.pointerId);
+      canvas.focus({ preventScroll: true }); // the arrow keys go on from here
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!canvas.hasPointerCapture(event.pointerId)) return;
-      const [yaw, pitch] = this.orbit;
-      this.orbit = [yaw - event.movementX * TURN, Math.min(Math.max(pitch - event.movementY * TURN, -STEEPEST), STEEPEST)];
+      this.#turn(-event.movementX * TURN, -event.movementY * TURN);
     });
     canvas.addEventListener("dblclick", () => (this.orbit = [0, 0]));
+  }
+
+  #orbitByKeys() {
+    this.canvas.addEventListener("keydown", (event) => {
+      const way = KEYS[event.key];
+      if (!way && event.key !== "Home") return;
+      event.stopPropagation(); // the graph would move the node or the view
+      event.preventDefault();
+      if (way) this.#turn(way[0] * STEP, way[1] * STEP);
+      else this.orbit = [0, 0];
+    });
+  }
+
+  #turn(yaw, pitch) {
+    this.orbit = [this.orbit[0] + yaw, Math.min(Math.max(this.orbit[1] + pitch, -STEEPEST), STEEPEST)];
   }
 }

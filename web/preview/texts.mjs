@@ -3,6 +3,7 @@
 const TEXTS = {
   en: {
     empty: "Queue once: the fitted face appears here and follows the dials, without another run.",
+    look: "The fitted face. Drag it or press the arrow keys to look around; Home turns back.",
     failed: "The preview could not be read ({reason}). Queue again.",
     before: ["Before", "Shows the face as filmed while pressed in."],
     wireframe: ["Mesh", "Shows the head model's triangles."],
@@ -12,6 +13,7 @@ const TEXTS = {
   },
   zh: {
     empty: "先运行一次工作流：拟合出的人脸会显示在这里，之后拖动滑块即时变化，无需再次运行。",
+    look: "拟合出的人脸。拖动或按方向键可环绕观察，按 Home 键转回正面。",
     failed: "无法读取预览（{reason}），请重新运行工作流。",
     before: ["原始", "按下时显示拍摄到的原始人脸。"],
     wireframe: ["网格", "显示头部模型的三角网格。"],
