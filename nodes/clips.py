@@ -93,7 +93,8 @@ class CompositeClip(io.ComfyNode):
                     tooltip="A black and white clip of the same size: white where something is in front of the face, kept as filmed.",
                 ),
                 find_occlusions_switch(
-                    "Find hands, microphones and hair before the face and keep them as filmed, where the roto is empty. Early: finds about a third."
+                    "Find hands, microphones and hair before the face and keep them as filmed, where the roto is empty. "
+                    "Early: finds about a third."
                 ),
             ],
             outputs=[
