@@ -22,7 +22,7 @@ from .checks import check_occlusion, plate_of
 from .composite import apply_change, compute_change, is_unchanged
 from .conventions import PARTS, linear_to_srgb
 from .filters import blur, sample_each, unit
-from .images import linear_crops, sample_crops, windows
+from .images import linear_crops, sample_crops
 from .landmark_sets import BROWS, EYES, LIPS_INNER, LIPS_OUTER
 from .prior.camera import crop_screen, euler_from_rotation, image_centre, to_camera, to_screen
 from .prior.estimate import select_frames
@@ -31,10 +31,11 @@ from .prior.head import HeadModel
 from .prior.raster import rasterise
 from .skin import SwapLook, illumination_texture
 from .types import FaceCrop, FacePrior, Identity
+from .windows import map_windows
 
 _NORMAL_PARTS = tuple(PARTS.index(p) for p in ("skin", "lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue", "ears"))
 _IRIS_RIM = 12
-_WINDOW = 8  # frames rendered at once; keeps memory flat over a clip
+_WINDOW = 4  # frames rendered at once; keeps memory flat over a clip
 _COLOURS = {"brow": (1.0, 0.6, 0.1), "eye": (0.9, 0.9, 0.9), "iris": (0.1, 0.3, 1.0), "lips": (0.9, 0.15, 0.2), "mouth": (0.35, 0.0, 0.1)}
 
 
@@ -68,11 +69,14 @@ def render_guides(
 
     occlusion: (F, H, W) in the plate, 1 = something in front of the face. composed: (F, H, W, C) the composed plate, where it is at hand.
     """
-    check_occlusion(occlusion, plate_of(prior))
-    parts = []
-    for index in windows(len(prior), _WINDOW):
+    plate = plate_of(prior)
+    check_occlusion(occlusion, plate)
+
+    def render(index: slice) -> Guides:
         hidden, done = (None if frames is None else frames[index] for frames in (occlusion, composed))
-        parts.append(_render_window(select_frames(prior, index), head, size, zoom, hidden, look, done))
+        return _render_window(select_frames(prior, index), head, size, zoom, hidden, look, done)
+
+    parts = map_windows(render, len(prior), _WINDOW, plate.device)
     joined = {f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Guides) if f.name != "crop"}
     return Guides(**joined, crop=FaceCrop(torch.cat([part.crop.matrix for part in parts]), size))
 

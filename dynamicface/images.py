@@ -47,11 +47,6 @@ def as_plate(images: Tensor, name: str = "image") -> Tensor:
     return plate
 
 
-def windows(frames: int, size: int) -> list[slice]:
-    """The frames of a clip, `size` at a time. Slices, because those give views of the plate where index tensors copy it."""
-    return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
-
-
 def empty_masks(images: Tensor) -> Tensor:
     """Masks (F, H, W) of 0 for frames (F, H, W, C). On a CPU they take memory only where something is written."""
     if images.device.type != "cpu" or images.dtype != torch.float32:

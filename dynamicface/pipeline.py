@@ -22,7 +22,7 @@ from .composite import compute_change, is_unchanged, paint_change, trust
 from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
-from .images import as_plate, empty_masks, windows
+from .images import as_plate, empty_masks
 from .occlusion import find_occlusion, hidden_face, mask_of_face
 from .perception import Perception
 from .prior.estimate import fit_prior, select_frames
@@ -30,8 +30,9 @@ from .prior.head import HeadModel
 from .skin import SwapLook
 from .track import track_faces
 from .types import FacePrior, FaceTrack
+from .windows import map_windows
 
-_WINDOW = 8  # frames rendered at once; keeps memory flat over a clip
+_WINDOW = 4  # frames rendered at once; keeps memory flat over a clip
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,12 @@ def render_composite(
     if is_unchanged(prior):
         return plate, plate.new_zeros(plate.shape[:3])
     out, mask = plate.clone(memory_format=torch.contiguous_format), empty_masks(plate)
-    for index in windows(len(prior), _WINDOW):
+
+    def render(index: slice) -> None:
         part = select_frames(prior, index)
         change = compute_change(part, head, part.background.plate, size=size, look=look)
         hidden = None if occlusion is None else occlusion[index]
         paint_change(out[index], mask[index], part.background.plate, change, hidden, trust(part.confidence))
-        if progress is not None:
-            progress(index.stop, len(prior))
+
+    map_windows(render, len(prior), _WINDOW, plate.device, progress)
     return out, mask

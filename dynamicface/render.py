@@ -8,17 +8,17 @@ from torch import Tensor
 
 from .conventions import PARTS, linear_to_srgb
 from .filters import sample_each
-from .images import windows
 from .prior.estimate import select_frames
 from .prior.geometry import face_crop, pose_head
 from .prior.head import HeadModel
 from .types import FacePrior
+from .windows import map_windows
 
 _BACKDROP = 0.045  # linear grey
 _DARKEST = 0.15  # openness of the deepest corner of the mouth
 HIDDEN_PARTS = ("inner_mouth", "teeth", "tongue")
 _OVERSAMPLING = 2
-_WINDOW = 4  # frames rendered at once; keeps memory flat over a clip
+_WINDOW = 2  # frames rendered at once; keeps memory flat over a clip
 
 
 @torch.inference_mode()
@@ -27,7 +27,8 @@ def render_prior(prior: FacePrior, head: HeadModel, size: int = 512) -> Tensor:
 
     A prior without a texture wears the mean head's.
     """
-    return torch.cat([_render(select_frames(prior, index), head, size) for index in windows(len(prior), _WINDOW)])
+    device = prior.translation.device
+    return torch.cat(map_windows(lambda part: _render(select_frames(prior, part), head, size), len(prior), _WINDOW, device))
 
 
 def _render(prior: FacePrior, head: HeadModel, size: int) -> Tensor:

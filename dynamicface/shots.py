@@ -16,7 +16,6 @@ from torch import Tensor
 
 from .composite import is_unchanged
 from .errors import DynamicFaceError, ImageError
-from .images import windows
 from .io.clips import WINDOW, Clip, ClipWriter, copy_clip
 from .occlusion import find_occlusion, hidden_face
 from .perception import Perception
@@ -27,6 +26,7 @@ from .prior.temporal import smooth_prior
 from .skin import SwapLook
 from .track import track_faces
 from .types import FacePrior, FaceTrack
+from .windows import windows
 
 Progress = Callable[[int, int], None]
 

@@ -18,7 +18,7 @@ from dynamicface.prior.estimate import select_frames
 from dynamicface.prior.geometry import face_crop
 from dynamicface.types import FacePrior, Filmed, Identity
 
-WINDOW = 8  # frames the pipeline renders at once
+WINDOW = 4  # frames the pipeline renders at once
 SMILE = [ARKIT_NAMES.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
 
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..filters import pixel_grid
-from ..images import linear_crops, transform, windows
+from ..images import linear_crops, transform
 from ..types import FaceMask, FacePrior, FaceTrack, Filmed, Identity
+from ..windows import windows
 from . import texture
 from .camera import euler_from_rotation, image_centre
 from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
