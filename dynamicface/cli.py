@@ -39,6 +39,7 @@ from .types import FacePrior, FaceTrack
 
 USER_ERROR = 2
 _SHEET_DIALS = ("smile", "laugh", "jaw_open", "brows_up", "anger", "surprise")
+_SHEET_ZOOM = 1.4  # of the face crop: the whole head fills a picture
 _DEGREES_AT_ONE = 25.0  # what a contact sheet's +1 means for a pose dial
 
 
@@ -121,7 +122,7 @@ def _sheet(options: argparse.Namespace) -> dict:
     desk = Desk(options)
     _, _, prior = desk.fit([options.image], options.face)
     amounts = torch.linspace(-1, 1, options.steps).tolist()
-    matrix = face_crop(prior, options.size).matrix
+    matrix = face_crop(prior, options.size, _SHEET_ZOOM).matrix
     rows, captions = [], []
     with desk.timed("render"):
         for dial in dials:
