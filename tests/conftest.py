@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported; spinning threads starve each other on a busy machine
@@ -17,7 +20,8 @@ from dynamicface import FacePipeline, FacePrior, FaceTrack, HeadModel, cli
 from dynamicface.generator.network import Generator, GeneratorConfig
 from dynamicface.io.pictures import write_image
 
-MEDIA = Path(__file__).resolve().parents[1] / ".cache" / "media"
+ROOT = Path(__file__).resolve().parents[1]
+MEDIA = ROOT / ".cache" / "media"
 
 
 @pytest.fixture(scope="session")
@@ -103,3 +107,16 @@ def tiny() -> Generator:
     for parameter in generator.parameters():
         parameter.data.add_(torch.randn_like(parameter) * 0.05)
     return generator.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def benchmarks():
+    """The benchmarks' modules by name, imported without the repository's root on the path."""
+    for package in ("skimage", "scipy"):
+        pytest.importorskip(package, reason="the benchmarks' tools are not installed")
+    if "benchmarks" not in sys.modules:
+        folder = ROOT / "benchmarks"
+        spec = importlib.util.spec_from_file_location("benchmarks", folder / "__init__.py", submodule_search_locations=[str(folder)])
+        sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["benchmarks"])
+    return lambda name: importlib.import_module(f"benchmarks.{name}")

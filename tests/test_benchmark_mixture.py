@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def mixture():
-    """The benchmark; the repository's root is not on the path in tests, so its package is named here."""
-    pytest.importorskip("skimage", reason="the measurements need scikit-image")
-    spec = importlib.util.spec_from_file_location("benchmarks", FOLDER / "__init__.py", submodule_search_locations=[str(FOLDER)])
-    sys.modules.setdefault("benchmarks", importlib.util.module_from_spec(spec))
-    return importlib.import_module("benchmarks.mixture")
+def mixture(benchmarks):
+    return benchmarks("mixture")
 
 
 @torch.inference_mode()

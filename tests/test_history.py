@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """The benchmarks' modules by name, imported without the repository's root on the path."""
-    for package in ("skimage", "scipy"):
-        pytest.importorskip(package, reason="the benchmarks' tools are not installed")
-    if "benchmarks" not in sys.modules:
-        folder = ROOT / "benchmarks"
-        spec = importlib.util.spec_from_file_location("benchmarks", folder / "__init__.py", submodule_search_locations=[str(folder)])
-        sys.modules["benchmarks"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["benchmarks"])
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
 
 
 def run_of(history, commit: str, quick: bool = False, machine: str = "one", **values: float):

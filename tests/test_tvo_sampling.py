@@ -126,24 +126,7 @@ def test_video_latents_are_refused_in_one_sentence():
         check_clip(torch.zeros(3, 4, 8, 8), 4)
 
 
-def seam(overlap: int) -> float:
-    """Change between frames at the borders of segments over that inside, of a drifting clip each segment of which leans its own way."""
-    frames, random = 64, torch.Generator().manual_seed(2)
-    picture = torch.nn.functional.avg_pool2d(torch.randn(1, 4, 34, 34 + frames, generator=random), 3, 1) * 3
-    clip = torch.cat([picture[..., t : t + 32] for t in range(frames)])
-    parts = segments(frames, 16, overlap)
-    total, mass = torch.zeros_like(clip), torch.zeros(frames, 1, 1, 1)
-    for part in parts:
-        weight = torch.tensor(segment_weights(part, overlap)).view(-1, 1, 1, 1)
-        leaning = 0.8 * torch.nn.functional.interpolate(torch.randn(1, 4, 2, 2, generator=random), (32, 32), mode="bilinear")
-        total[part] += weight * (clip[part] + leaning)
-        mass[part] += weight
-    change = (total / mass).diff(dim=0).abs().mean((1, 2, 3))
-    borders = sorted({edge for part in parts for edge in (part[0] - 1, part[-1]) if 0 <= edge < frames - 1})
-    inside = [i for i in range(frames - 1) if i not in borders]
-    return float(change[borders].mean() / change[inside].mean())
-
-
-def test_seams_of_segments_cannot_be_seen():
+def test_seams_of_segments_cannot_be_seen(benchmarks):
+    seam = benchmarks("tvo").seam
     assert seam(8) < 1.05 and seam(4) < 1.05
     assert seam(0) > 1.15  # without overlap they can
