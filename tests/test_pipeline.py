@@ -83,7 +83,7 @@ def test_progress_is_reported_and_may_interrupt(pipeline, fitted):
 
     with pytest.raises(KeyboardInterrupt):
         render_composite(clip, pipeline.head, size=128, progress=stop)
-    assert steps == [(8, 9)]
+    assert steps == [(4, 9)]
 
 
 def test_options_reach_the_fit(pipeline, portrait, track):
