@@ -22,10 +22,11 @@ SIZES = {"720p": (720, 1280), "1080p": (1080, 1920), "4K": (2160, 3840)}
 REPEATS = 7
 STAGES = ("track", "fit", "composite")
 _CHILD = """
-import json, resource, sys
+import json, sys
+from benchmarks.memory import peak_memory
 from dynamicface import cli
 code = cli.main(sys.argv[1:])
-print(json.dumps({"code": code, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}), file=sys.stderr)
+print(json.dumps({"code": code, "peak": peak_memory("cpu")}), file=sys.stderr)
 """
 
 
@@ -57,7 +58,7 @@ def cold(frame: Tensor, options: Options) -> Table:
             total = time.perf_counter() - started
         if done.returncode or not done.stdout:
             raise SkippedError(f"The command line could not be run: {done.stderr.strip().splitlines()[-1]}")
-        peak = json.loads(done.stderr.splitlines()[-1])["peak"] * (1 if sys.platform == "darwin" else 1024) / 1e6
+        peak = json.loads(done.stderr.splitlines()[-1])["peak"]
         runs.append((total, json.loads(done.stdout)["seconds"], peak))
     total, seconds, peak = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
     rows = [(name, 1e3 * value) for name, value in seconds.items()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dynamicface.shots import composite_shot
 from dynamicface.track import track_faces
 
 from .common import Figure, Options, Table, command
+from .memory import peak_memory
 
 FRAMES = (300, 900)
 QUICK = (4, 12)
@@ -78,24 +78,19 @@ def _loop(source: Path, path: Path, frames: int) -> None:
 def _child(path: str) -> None:
     """The work itself, in a process of its own; prints its figures."""
     pipe = FacePipeline.load()
-    figures = {"loaded": _peak()}
+    figures = {"loaded": peak_memory("cpu")}
     clip = Clip(path)
     with torch.inference_mode():
         started = time.perf_counter()
         track = track_faces(clip, pipe.perception)
-        figures |= {"tracked": _peak(), "track": len(clip) / (time.perf_counter() - started)}
+        figures |= {"tracked": peak_memory("cpu"), "track": len(clip) / (time.perf_counter() - started)}
         started = time.perf_counter()
         prior = fit_prior(clip, track, pipe.head)
-        figures |= {"fitted": _peak(), "fit": len(clip) / (time.perf_counter() - started)}
+        figures |= {"fitted": peak_memory("cpu"), "fit": len(clip) / (time.perf_counter() - started)}
     started = time.perf_counter()
     composite_shot(edit_expression(prior, {"smile": 0.7}), pipe.perception, pipe.head, Path(path).with_suffix(".out.mp4"))
-    figures |= {"done": _peak(), "composite": len(clip) / (time.perf_counter() - started)}
+    figures |= {"done": peak_memory("cpu"), "composite": len(clip) / (time.perf_counter() - started)}
     print(json.dumps(figures))
-
-
-def _peak() -> float:
-    """Peak memory of this process, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(argv: list[str] | None = None) -> None:

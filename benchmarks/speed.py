@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +18,7 @@ from dynamicface.render import render_prior
 from dynamicface.windows import windows
 
 from .common import Figure, Options, Table, command
+from .memory import peak_memory
 
 HEIGHT, WIDTH = 1080, 1920
 FRAMES = 40  # half of them are a clip for the tracker still, which takes a few pictures for unrelated photos
@@ -35,7 +32,6 @@ _LIMITS = {
     "touch of the result's memory and bicubic resampling at every changed pixel: memory bandwidth",
 }
 _PATH = tuple(_LIMITS)
-_STATUS = Path("/proc/self/status")
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
@@ -146,16 +142,6 @@ def timed(work: Callable, part: object, device: str) -> np.ndarray:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     return 1e3 * (np.array([time.perf_counter(), time.process_time()]) - start)
-
-
-def peak_memory(device: str) -> float:
-    """Megabytes: of the process, or of the GPU's allocator."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() / 1e6
-    if _STATUS.exists():  # of this program alone; what getrusage says may be that of the process that started it
-        return int(re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def main(argv: list[str] | None = None) -> None:
