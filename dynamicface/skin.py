@@ -29,6 +29,7 @@ _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is t
 _LIFT = 8.0  # most that one skin may be brighter than the other
 _COLOURFUL = 0.35  # natural log: how far the colour of a person's skin differs from place to place
 _FEATURE = 6e-3  # metres around brows, eyes, nose and lips that tell nothing of the light
+_FOREHEAD = 0.18  # natural log: more contrast than wrinkles of a forehead have is a fringe
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
 
@@ -101,6 +102,9 @@ def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, pictur
     logs = identity.albedo[None].clamp_min(2e-3).log() - uneven
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
     detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, plain)
+    features = torch.maximum(texture.inner_face(head, _GROUND), texture.below_brows(head, _GROUND))
+    features = F.interpolate(features, detail.shape[-2:], mode="bilinear", align_corners=False)
+    detail = torch.lerp(detail.clamp(-_FOREHEAD, _FOREHEAD), detail, features)
     colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
     face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
