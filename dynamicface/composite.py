@@ -94,7 +94,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
         seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
         around, outside = _follow_contour(before, after, person)
         if turned:
-            seen = seen * sample(person, surface.raster.scatter(surface.came_from[:, :2]) * (_FIELD / crop.size))
+            seen = seen * sample(person, surface.filmed_at * (_FIELD / crop.size))
         moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)
     flow = _spread(moved, seen, reach, crop.size)
     near = (2 * blur(F.interpolate(known, reach.shape[-2:], mode="area"), 2) - 0.1).clamp(0, 1)

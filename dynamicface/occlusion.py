@@ -27,6 +27,7 @@ from .prior.geometry import face_crop, pose_head
 from .prior.head import HeadModel
 from .prior.temporal import shot_numbers
 from .types import FaceCrop, FaceMask, FacePrior
+from .windows import windows
 
 if TYPE_CHECKING:
     from .io.clips import Clip
@@ -116,7 +117,7 @@ def find_occlusion(
     check_occlusion(roto, plate)
     found = hidden_face(prior, plate, head, perception, sensitivity=sensitivity, progress=progress)
     mask = plate.new_zeros(plate.shape[:3])
-    for index in torch.arange(len(prior)).split(_WINDOW):
+    for index in windows(len(prior), _WINDOW):
         mask[index] = bring_to_plate(found.frames(index), plate[index])
     if roto is None:
         return mask
@@ -138,7 +139,7 @@ def hidden_face(
     filmed = prior.filmed.replace(background=None)
     crop, bias = face_crop(filmed, SIDE, ZOOM), _STEEPNESS * (sensitivity - 0.5)
     parts = []
-    for index in torch.arange(len(filmed)).split(_WINDOW):
+    for index in windows(len(filmed), _WINDOW):
         part = select_frames(filmed, index)
         shown = geometry(part, head, FaceCrop(crop.matrix[index], SIDE))
         picture = linear_crops(plate[index], crop.matrix[index], SIDE)
@@ -146,14 +147,14 @@ def hidden_face(
         around = _around(shown)
         parts.append((_regions(logits - _FAR_OFF * (1 - around)) * around)[:, 0])
         if progress is not None:
-            progress(int(index[-1]) + 1, len(filmed))
+            progress(index.stop, len(filmed))
     return FaceMask(crop, torch.cat(parts))
 
 
 def mask_of_face(mask: Tensor, prior: FacePrior) -> FaceMask:
     """A mask of the plate (F, H, W), drawn by hand or found, in crops around a fitted face."""
     crop = face_crop(prior.filmed, _FINE * SIDE)
-    parts = [sample_crops(mask[i][..., None], crop.matrix[i], crop.size)[:, 0] for i in torch.arange(len(mask)).split(_WINDOW)]
+    parts = [sample_crops(mask[i][..., None], crop.matrix[i], crop.size)[:, 0] for i in windows(len(mask), _WINDOW)]
     return FaceMask(crop, torch.cat(parts))
 
 

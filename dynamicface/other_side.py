@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .filters import blur, dilate, fill_holes, masked_blur, sample
-from .surface import BEHIND, SKIN, Surface, groups
+from .surface import SKIN, Surface
 
 _FACING = (0.2, 0.4)  # cosines to the camera between which what the plate shows begins to be believed
 _MAX_RATIO = 4.0  # of light between the two sides
@@ -23,13 +23,9 @@ def other_side(surface: Surface, illumination: Tensor, picture: Tensor, person: 
     before, raster, size = surface.before, surface.raster, surface.before.size
     twins = torch.cat([before.screen, before.facing[..., None], before.shade(illumination)], -1)[:, before.head.vertex_mirror]
     place, facing, shading = raster.gather(twins).split((3, 1, 3), -1)
-    column, row = (place[:, k].long().clamp(0, size - 1) for k in (0, 1))
-    pixel = (surface.frame * size + row) * size + column
-    in_front = place[:, 2] < before.depth.take(pixel) + BEHIND
-    skin = (surface.group == SKIN) & (groups(before.part.take(pixel)) == SKIN)
-    there, here = (raster.scatter(at[:, :2]) for at in (place, surface.came_from))
+    there, here = raster.scatter(place[:, :2]), surface.filmed_at
     on_person = [sample(person, at * (person.shape[-1] / size)) for at in (there, here)]
-    shown = surface.picture((in_front & skin) * _believed(facing[:, 0])) * on_person[0]
+    shown = surface.picture((surface.is_shown(place) & (surface.group == SKIN)) * _believed(facing[:, 0])) * on_person[0]
 
     gap = surface.unseen[0]
     narrow = max(1, size // 72)  # a sliver would only be a line along the gap's border

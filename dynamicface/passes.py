@@ -17,6 +17,7 @@ from .prior.head import HeadModel
 from .prior.raster import rasterise, vertex_normals
 from .rig import posed_vertices
 from .types import FacePrior
+from .windows import windows
 
 _WINDOW = 4  # frames rendered at once
 _COLOURS = (
@@ -63,12 +64,12 @@ def render_passes(prior: FacePrior, head: HeadModel, *, progress: Callable[[int,
     points = posed_vertices(prior, head)
     screen = to_screen(points, prior.focal, image_centre(prior.image_size, points))
     parts = []
-    for index in torch.arange(len(prior), device=points.device).split(_WINDOW):
+    for index in windows(len(prior), _WINDOW):
         raster = rasterise(screen[index], head.faces, prior.image_size)
         normal = unit(raster.interpolate(vertex_normals(points[index], head.faces)))
         part = torch.where(raster.mask, head.part[raster.face.clamp_min(0)], -1).to(torch.int8)
         depth = raster.interpolate(screen[index, :, 2:])[..., 0]
         parts.append((normal, depth, raster.interpolate(head.uv), part, raster.mask.to(points.dtype)))
         if progress is not None:
-            progress(int(index[-1]) + 1, len(prior))
+            progress(index.stop, len(prior))
     return Passes(*(torch.cat(values) for values in zip(*parts, strict=True)))

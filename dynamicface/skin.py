@@ -60,7 +60,7 @@ def revealed(surface: Surface, identity: Identity, picture: Tensor) -> tuple[Ten
     model = _read(albedo, surface) * surface.picture(shading) * (1 - _LASHES * surface.slit)
     if not (alpha > 0).any():
         return model, alpha
-    seen = sample(picture, surface.raster.scatter(surface.came_from[:, :2]))
+    seen = sample(picture, surface.filmed_at)
     low, high = _SQUARE_ON
     believed = torch.where(surface.group == SKIN, ((surface.facing[0][:, 0] - low) / (high - low)).clamp(0, 1), 1.0)
     correction = torch.zeros_like(model)

@@ -21,7 +21,7 @@ _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
-BEHIND = 0.006  # metres
+_BEHIND = 0.006  # metres
 _MAX_GAIN = 4.0
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
@@ -57,6 +57,23 @@ class Surface:
         return self.raster.scatter(values[:, None] if values.dim() == 1 else values).permute(0, 3, 1, 2)
 
     @cached_property
+    def filmed_at(self) -> Tensor:
+        """(F, H, W, 2) crop px where each pixel's surface was when filmed; 0 beside the head."""
+        return self.raster.scatter(self.came_from[:, :2])
+
+    def filmed_pixel(self, place: Tensor) -> Tensor:
+        """(P,) flat index into F*H*W of the filmed crops' pixels at places (P, 3) crop px, crop px, depth."""
+        size = self.before.size
+        column, row = (place[:, k].long().clamp(0, size - 1) for k in (0, 1))
+        return (self.frame * size + row) * size + column
+
+    def is_shown(self, place: Tensor) -> Tensor:
+        """(P,) whether the plate shows surface of the pixels' own group at places (P, 3), with nothing in front of it."""
+        pixel = self.filmed_pixel(place)
+        same = groups(self.before.part.take(pixel)) == self.group
+        return same & ~(place[:, 2] > self.before.depth.take(pixel) + _BEHIND)
+
+    @cached_property
     def unseen(self) -> tuple[Tensor, Tensor]:
         """Two maps (F, 1, H, W): surface the plate does not show, and (soft) the part of it that is filled from the model.
 
@@ -64,16 +81,14 @@ class Surface:
         was open when filmed: its own teeth follow the lips.
         """
         size, (rim, open_now, _) = self.before.size, self._eye_maps
-        column, row = (self.came_from[:, k].long().clamp(0, size - 1) for k in (0, 1))
-        from_pixel = (self.frame * size + row) * size + column
-        other = groups(self.before.part.take(from_pixel)) != self.group
-        behind = self.came_from[:, 2] > self.before.depth.take(from_pixel) + BEHIND
         filmed, composed = (x[:, 0] for x in self.facing)
         turned = (filmed < _OBLIQUE) & (composed > filmed + _TURNED) & (self.group == SKIN)
         # A lid that travels takes its own skin along, not the lashes and the white it closed over.
         travelled = self.moved.square().sum(-1) > max(1, size // 200) ** 2
-        lid = (rim.take(from_pixel) > 0) & (self.group == SKIN) & (travelled | (open_now.take(self.raster.pixel) == 0))
-        unseen = (other | behind | turned | lid).to(self.uv.dtype)
+        lid = (
+            (rim.take(self.filmed_pixel(self.came_from)) > 0) & (self.group == SKIN) & (travelled | (open_now.take(self.raster.pixel) == 0))
+        )
+        unseen = (~self.is_shown(self.came_from) | turned | lid).to(self.uv.dtype)
         kept = self.own_mouth[self.frame] * (self.group == MOUTH)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)

@@ -104,6 +104,6 @@ class FaceMask:
         inside = transform(points, self.crop.matrix.to(points)) * (self.values.shape[-1] / self.crop.size)
         return sample(self.values[:, None], inside, padding="zeros")[:, 0]
 
-    def frames(self, index: Tensor) -> FaceMask:
+    def frames(self, index: Tensor | slice) -> FaceMask:
         """The masks of some frames."""
         return FaceMask(FaceCrop(self.crop.matrix[index], self.crop.size), self.values[index])

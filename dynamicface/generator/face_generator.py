@@ -18,6 +18,7 @@ from ..prior.head import HeadModel
 from ..skin import SwapLook
 from ..streams import DetailStream, Fusion, IdentityStream, Mixture
 from ..types import FacePrior
+from ..windows import windows
 from .files import load_generator
 from .network import Generator
 from .sampling import sample
@@ -81,7 +82,7 @@ class FaceGenerator:
         identity = identity_stream(who) if who.identity.embedding is not None else None
         detail = detail_stream(who) if who.background is not None else None
         pictures, masks = [], []
-        for index in torch.arange(len(prior)).split(_WINDOW):
+        for index in windows(len(prior), _WINDOW):
             part = select_frames(prior, index)
             hidden = None if occlusion is None else occlusion[index]
             guides = render_guides(part, head, SIZE, zoom=ZOOM, occlusion=hidden, look=look, composed=composed[index])
@@ -92,5 +93,5 @@ class FaceGenerator:
             pictures.append(done[0])
             masks.append(done[1])
             if progress is not None:
-                progress(int(index[-1]) + 1, len(prior))
+                progress(index.stop, len(prior))
         return torch.cat(pictures), torch.cat(masks)
