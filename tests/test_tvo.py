@@ -10,8 +10,9 @@ from dynamicface import DynamicFaceError, ImageError
 from dynamicface.filters import blur, pixel_grid, sample
 from dynamicface.metrics.sharpness import detail
 from dynamicface.tvo import Dials, DisFlow, FusionTVO, RaftFlow, plate_flow, stabilise
+from dynamicface.tvo.background import steady_matte
 from dynamicface.tvo.flow import consistency, paths, warp
-from dynamicface.tvo.fuse import collapse, laplacian, level_count
+from dynamicface.tvo.fuse import Neighbour, collapse, laplacian, level_count
 from dynamicface.tvo.lock import anchor
 
 pytest.importorskip("cv2", reason="optical flow needs OpenCV")
@@ -345,3 +346,12 @@ def test_pyramid_round_trip():
     bands = laplacian(picture, level_count(*picture.shape[-2:]))
     assert len(bands) == 3
     assert torch.allclose(collapse(bands), picture, atol=1e-6)
+
+
+def test_far_from_the_person_a_neighbours_matte_has_no_say():
+    own, other = torch.zeros(1, 1, 128, 128), torch.zeros(1, 1, 128, 128)
+    own[..., 40:60, 40:60] = 1
+    other[..., 38:62, 38:62] = 1
+    other[..., 100:110, 100:110] = 1  # where the flow went astray
+    steady = steady_matte(own, [Neighbour(1, other, torch.ones_like(own))])
+    assert not steady[..., 90:, 90:].any() and 0 < float(steady[0, 0, 39, 50]) < 1
