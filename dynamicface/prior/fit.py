@@ -4,7 +4,7 @@ Unusual here:
 - G people x N frames are solved at once; a person's N frames share the shape. The shape block is eliminated last (Schur
   complement), so the cost grows linearly with frames and stills, photo sets and clips are the same call;
 - residuals are measured in metres at the face's depth, so weights do not depend on resolution;
-- expression coefficients stay in [0, limit] by an active set, not by clamping the answer.
+- expression coefficients stay in [0, limit] because every step solves the bounded problem (`bounded_step`), not by clamping its answer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from einops import einsum, rearrange
 from torch import Tensor
 
+from .bounded_step import Shared, bounded_step
 from .camera import rotation_from_vector
 from .head import HeadModel
 from .raster import vertex_normals
@@ -29,7 +30,7 @@ OUTER_EYES = (33, 263)
 class FitSettings:
     """Weights of the fit. Sigmas are standard deviations of what the data may do."""
 
-    iterations: int = 12
+    iterations: int = 8
     shape_sigma: float = 1.0  # of shape coefficients, in their own unit variance
     expression_sigma: float = 0.12
     expression_limit: float = 1.2
@@ -98,6 +99,9 @@ def fit_landmarks(
 
     count = expression.shape[-1]
     prior = torch.cat([points.new_full((count,), settings.expression_sigma**-2), points.new_full((6,), 1e-6)])
+    shape_prior = settings.shape_sigma**-2
+    shape_ridge = (shape_prior + settings.damping) * torch.eye(len(shape_basis), dtype=points.dtype, device=points.device)
+    bound = torch.zeros_like(prior).expand(groups, frames, -1)
     for _ in range(settings.iterations):
         model = (
             mean
@@ -119,18 +123,15 @@ def fit_landmarks(
         state = torch.cat([expression, expression.new_zeros(groups, frames, 6)], -1)
         normal = local.mT @ local + torch.diag(prior + settings.damping)
         gradient = (local.mT @ error)[..., 0] + prior * state
-        at_floor = (expression <= 0) & (gradient[..., :count] > 0)
-        at_limit = (expression >= settings.expression_limit) & (gradient[..., :count] < 0)
-        free = F.pad((~(at_floor | at_limit)).to(points.dtype), (0, 6), value=1.0)
-        normal = normal * free[..., None] * free[..., None, :] + torch.diag_embed(1 - free)
-        gradient = gradient * free
-        factor = torch.linalg.cholesky(normal)
+        low, high = F.pad(-expression, (0, 6), value=-torch.inf), F.pad(settings.expression_limit - expression, (0, 6), value=torch.inf)
+        shared = None
         if solve_shape:
             of_shape = rearrange(einsum(model_jacobian, shape_basis, "g n l i c, s l c -> g n l i s"), "g n l i s -> g n (l i) s")
-            step_shape, step = _solve_arrow(of_shape, local * free[..., None, :], error, gradient, factor, identity, settings)
-            identity = identity + step_shape
-        else:
-            step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+            shape_gradient = (of_shape.mT @ error).sum(1)[..., 0] + shape_prior * identity
+            shared = Shared(local.mT @ of_shape, (of_shape.mT @ of_shape).sum(1) + shape_ridge, shape_gradient)
+        step, shape_step, bound = bounded_step(normal, gradient, low, high, bound, shared)
+        if shape_step is not None:
+            identity = identity + shape_step
         expression = (expression + step[..., :count]).clamp(0, settings.expression_limit)
         rotation = rotation_from_vector(step[..., count : count + 3]) @ rotation
         translation = translation + step[..., count + 3 :]
@@ -142,22 +143,6 @@ def fit_landmarks(
     distance = (projected - landmarks)[:, :, :MESH].norm(dim=-1).mean(-1)
     eyes = (camera[:, :, OUTER_EYES[0]] - camera[:, :, OUTER_EYES[1]]).norm(dim=-1) * focal / -translation[..., 2]
     return LandmarkFit(identity, expression, rotation, translation, gaze, projected, distance / eyes)
-
-
-def _solve_arrow(
-    of_shape: Tensor, local: Tensor, error: Tensor, gradient: Tensor, factor: Tensor, identity: Tensor, settings: FitSettings
-) -> tuple[Tensor, Tensor]:
-    """Solve the arrow-shaped normal equations; returns steps of the shape (G, S) and of the per-frame unknowns (G, N, P)."""
-    ridge = settings.shape_sigma**-2
-    cross = local.mT @ of_shape  # (G, N, P, S)
-    reduced_cross = torch.cholesky_solve(cross, factor)
-    reduced_gradient = torch.cholesky_solve(gradient[..., None], factor)
-    eye = torch.eye(of_shape.shape[-1], dtype=of_shape.dtype, device=of_shape.device)
-    normal = (of_shape.mT @ of_shape - cross.mT @ reduced_cross).sum(1) + (ridge + settings.damping) * eye
-    right = (of_shape.mT @ error - cross.mT @ reduced_gradient).sum(1)[..., 0] + ridge * identity
-    step_shape = -torch.linalg.solve(normal, right)
-    step = -(reduced_gradient + reduced_cross @ step_shape[:, None, :, None])[..., 0]
-    return step_shape, step
 
 
 def _screen(camera: Tensor, focal: Tensor) -> Tensor:

@@ -123,6 +123,20 @@ def test_expression_stays_within_its_limits_on_nonsense(truth, head):
     assert fit.shape.abs().max() < 4 and torch.isfinite(fit.projected).all()
 
 
+def test_the_fit_settles(truth, head):
+    """More iterations change nothing, though many coefficients lie on their bounds."""
+    noise = torch.randn(1, 4, 478, 2, generator=torch.Generator().manual_seed(2))
+    points = truth.landmarks[:1] + 2 * noise
+    for shape in (None, truth.shape[:1]):
+        done, more, odd = (
+            fit_landmarks(points, head, truth.focal[:1], CENTRE, shape=shape, settings=FitSettings(expression_sigma=0.4, iterations=n))
+            for n in (FitSettings.iterations, 20, 21)
+        )
+        for other in (more, odd):
+            torch.testing.assert_close(done.expression, other.expression, atol=2e-3, rtol=0)
+            torch.testing.assert_close(done.shape, other.shape, atol=2e-2, rtol=0)
+
+
 def test_a_real_portrait_is_met_within_a_percent(track, head):
     """468 points, mean distance over the distance of the outer eye corners."""
     focal = torch.full((1, 1), 900.0)
