@@ -1,4 +1,7 @@
-"""What smoothing of the clip fit takes away and what it leaves: jitter of resting faces, and the height of blinks and syllables."""
+"""What smoothing of the clip fit takes away and what it leaves: jitter of still and resting faces, and the height of blinks and syllables.
+
+Still faces are photographs that drift evenly under new grain in every frame: whatever bends their track is jitter. Resting faces are the
+stretches of talking clips in which no part of the face moves much; what it does move is in both numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack, HeadModel
 from dynamicface.conventions import ARKIT_NAMES
+from dynamicface.filters import pixel_grid, sample
 from dynamicface.io.clips import Clip
 from dynamicface.metrics.jitter import landmark_jitter, pose_jitter
 from dynamicface.prior.camera import image_centre, to_camera, to_screen
@@ -18,13 +22,19 @@ from dynamicface.prior.estimate import fit_prior
 from dynamicface.prior.temporal import smooth_prior
 from dynamicface.track import track_faces
 
-from .common import Figure, Options, Table, command
+from .common import Figure, Options, Table, command, load
 
 SMOOTHING = (0.25, 0.5, 0.75, 1.0)
 PUBLISHED = 0.5  # the default of the dial, whose figures are kept
 QUIET = 0.3  # share of a clip's frames that count as resting
 _STRETCH = 9  # frames over which rest is judged
+_MOVING = 0.95  # quantile of the landmarks that must rest: a lip that moves is no rest
+_STILLS = 6
+_FRAMES = 32
+_DRIFT = 0.21, 0.13  # px per frame
+_GRAIN = 0.02  # standard deviation, of 0..1: a camera at high sensitivity
 _PROMINENCE = 0.15  # of a peak that is looked at
+_COLUMNS = ("", "landmarks, %", "pose, degrees", "landmarks: times stiller", "pose: times stiller")
 _CHANNELS = {"lids": ("eyeBlinkLeft", "eyeBlinkRight"), "jaw": ("jawOpen",)}
 _PULSE = 0.5 - 0.5 * torch.cos(torch.arange(1, 6) / 6 * 2 * torch.pi)  # a blink of five frames
 _HEIGHT = 0.5
@@ -33,7 +43,9 @@ _HEIGHT = 0.5
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     fits = [_fit(pipe, path, options.device) for path in options.data.clips(options.limit)]
     data = f"{len(fits)} clips, {sum(len(prior) for _, prior in fits)} frames"
-    return [_rest(pipe.head, fits, data), _peaks(fits, data)]
+    photos = options.data.portraits(min(_STILLS, options.limit or _STILLS))
+    stills = [_fit_still(pipe, load(path, options.device), seed) for seed, path in enumerate(photos)]
+    return [_stills(pipe.head, stills, f"{len(stills)} photographs of {_FRAMES} frames"), _rest(pipe.head, fits, data), _peaks(fits, data)]
 
 
 def _fit(pipe: FacePipeline, path: Path, device: str) -> tuple[FaceTrack, FacePrior]:
@@ -41,6 +53,18 @@ def _fit(pipe: FacePipeline, path: Path, device: str) -> tuple[FaceTrack, FacePr
     clip = Clip(path, device)
     track = track_faces(clip, pipe.perception)
     return track, fit_prior(clip, track, pipe.head, texture_size=0)
+
+
+def _fit_still(pipe: FacePipeline, plate: Tensor, seed: int) -> tuple[FaceTrack, FacePrior]:
+    """Track and raw fit of a photograph (1, H, W, 3) that drifts evenly behind grain."""
+    random = torch.Generator().manual_seed(seed)
+    moved = torch.arange(_FRAMES, device=plate.device)[:, None] * plate.new_tensor(_DRIFT)
+    grid = pixel_grid(*plate.shape[1:3], plate) + moved[:, None, None]
+    frames = sample(plate.movedim(-1, 1).expand(_FRAMES, -1, -1, -1), grid, mode="bicubic").movedim(1, -1)
+    frames = frames + _GRAIN * torch.randn(frames.shape, generator=random).to(frames)
+    track = track_faces(frames, pipe.perception)
+    prior = fit_prior(frames, track, pipe.head, texture_size=0)
+    return track, prior.replace(background=None)
 
 
 def landmarks_of(prior: FacePrior, head: HeadModel) -> Tensor:
@@ -51,36 +75,51 @@ def landmarks_of(prior: FacePrior, head: HeadModel) -> Tensor:
 
 
 def resting(track: FaceTrack) -> Tensor:
-    """(F,) bool: the middles of the stretches in which the tracked landmarks move least."""
+    """(F,) bool: the middles of the stretches in which the part of the face that moves most moves least."""
     points = track.landmarks[:, :468, :2]
     stretches = points.unfold(0, _STRETCH, 1)
-    moved = (stretches.amax(-1) - stretches.amin(-1)).norm(dim=-1).mean(-1)
+    moved = (stretches.amax(-1) - stretches.amin(-1)).norm(dim=-1).quantile(_MOVING, dim=-1)
     middle = torch.nn.functional.pad(moved, (_STRETCH // 2, _STRETCH // 2), value=torch.inf)
     seen = track.presence > 0
     middle = torch.where(seen, middle, torch.inf)
     return middle <= middle[middle.isfinite()].quantile(QUIET)
 
 
+def _stills(head: HeadModel, fits: list[tuple[FaceTrack, FacePrior]], data: str) -> Table:
+    still = [torch.ones(len(prior), dtype=torch.bool, device=prior.confidence.device) for _, prior in fits]
+    for frames in still:
+        frames[[0, -1]] = False
+    rows, figures = _stillness(head, fits, still, "still_", data)
+    note = f"Photographs that drift by {_DRIFT[0]:g} and {_DRIFT[1]:g} px a frame behind grain of {_GRAIN:g}; units as below."
+    return Table("A still face", _COLUMNS, rows, note, figures)
+
+
 def _rest(head: HeadModel, fits: list[tuple[FaceTrack, FacePrior]], data: str) -> Table:
     """RMS second differences in resting stretches, against the raw tracker."""
-    raw = [_jitter(landmarks_of(prior, head), prior, resting(track)) for track, prior in fits]
-    tracker = [_jitter(track.landmarks, prior, resting(track)) for track, prior in fits]
-    rows = [("raw landmarks", *_medians(tracker), 1.0, 1.0), ("smoothing 0", *_medians(raw), *_ratios(tracker, raw))]
-    figures = ()
-    for amount in SMOOTHING:
-        smoothed = [(track, smooth_prior(prior, amount)) for track, prior in fits]
-        found = [_jitter(landmarks_of(prior, head), prior, resting(track)) for track, prior in smoothed]
+    rows, figures = _stillness(head, fits, [resting(track) for track, _ in fits], "", data)
+    note = (
+        f"RMS second difference in the {100 * QUIET:g} % of the frames around which the part of the tracked face that moves most moves "
+        "least, median over clips. Landmarks in % of the outer-eye distance: as tracked, and as the fitted head puts them. Pose of raw "
+        "landmarks: the unsmoothed fit's."
+    )
+    return Table("A resting face", _COLUMNS, rows, note, figures)
+
+
+def _stillness(
+    head: HeadModel, fits: list[tuple[FaceTrack, FacePrior]], still: list[Tensor], kind: str, data: str
+) -> tuple[list[tuple], tuple[Figure, ...]]:
+    """Rows and figures: the raw tracker, and the fit at every smoothing."""
+    tracker = [_jitter(track.landmarks, prior, frames) for (track, prior), frames in zip(fits, still, strict=True)]
+    rows, figures = [("raw landmarks", *_medians(tracker), 1.0, 1.0)], ()
+    for amount in (0.0, *SMOOTHING):
+        smoothed = [smooth_prior(prior, amount) for _, prior in fits]
+        found = [_jitter(landmarks_of(prior, head), prior, frames) for prior, frames in zip(smoothed, still, strict=True)]
         ratios = _ratios(tracker, found)
         rows.append((f"smoothing {amount:g}", *_medians(found), *ratios))
         if amount == PUBLISHED:
-            keys = ("jitter.landmarks_stiller", "jitter.pose_stiller")
+            keys = (f"jitter.{kind}landmarks_stiller", f"jitter.{kind}pose_stiller")
             figures = tuple(Figure(key, value, "times", "higher", data) for key, value in zip(keys, ratios, strict=True))
-    note = (
-        f"RMS second difference in the {100 * QUIET:g} % of the frames in which the tracked face moves least, median over clips. Landmarks "
-        "in % of the outer-eye distance: as tracked, and as the fitted head puts them. Pose of raw landmarks: the unsmoothed fit's."
-    )
-    columns = ("", "landmarks, %", "pose, degrees", "landmarks: times stiller", "pose: times stiller")
-    return Table("A resting face", columns, rows, note, figures)
+    return rows, figures
 
 
 def _jitter(landmarks: Tensor, prior: FacePrior, still: Tensor) -> tuple[float, float]:
