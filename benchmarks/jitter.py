@@ -45,7 +45,11 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     data = f"{len(fits)} clips, {sum(len(prior) for _, prior in fits)} frames"
     photos = options.data.portraits(min(_STILLS, options.limit or _STILLS))
     stills = [_fit_still(pipe, load(path, options.device), seed) for seed, path in enumerate(photos)]
-    return [_stills(pipe.head, stills, f"{len(stills)} photographs of {_FRAMES} frames"), _rest(pipe.head, fits, data), _peaks(fits, data)]
+    return [
+        _stills(pipe.head, stills, f"{len(stills)} photographs of {_FRAMES} frames"),
+        _rest(pipe.head, fits, data),
+        _peaks(pipe.head, fits, data),
+    ]
 
 
 def _fit(pipe: FacePipeline, path: Path, device: str) -> tuple[FaceTrack, FacePrior]:
@@ -112,7 +116,7 @@ def _stillness(
     tracker = [_jitter(track.landmarks, prior, frames) for (track, prior), frames in zip(fits, still, strict=True)]
     rows, figures = [("raw landmarks", *_medians(tracker), 1.0, 1.0)], ()
     for amount in (0.0, *SMOOTHING):
-        smoothed = [smooth_prior(prior, amount) for _, prior in fits]
+        smoothed = [smooth_prior(prior, head, amount) for _, prior in fits]
         found = [_jitter(landmarks_of(prior, head), prior, frames) for prior, frames in zip(smoothed, still, strict=True)]
         ratios = _ratios(tracker, found)
         rows.append((f"smoothing {amount:g}", *_medians(found), *ratios))
@@ -138,14 +142,14 @@ def _ratios(before: list[tuple[float, float]], after: list[tuple[float, float]])
     return tuple(statistics.median([a[k] / b[k] for a, b in zip(before, after, strict=True)]) for k in range(2))
 
 
-def _peaks(fits: list[tuple[FaceTrack, FacePrior]], data: str) -> Table:
+def _peaks(head: HeadModel, fits: list[tuple[FaceTrack, FacePrior]], data: str) -> Table:
     """What is left of peaks: of the fit's own, and of blinks of known height laid over the fit of resting frames."""
     rows, figures = [], ()
     for amount in SMOOTHING:
-        after = [smooth_prior(prior, amount) for _, prior in fits]
+        after = [smooth_prior(prior, head, amount) for _, prior in fits]
         kept = {name: [x for (_, a), b in zip(fits, after, strict=True) for x in _own_peaks(a, b, name)] for name in _CHANNELS}
         added, late = zip(
-            *(pair for (track, prior), b in zip(fits, after, strict=True) for pair in _added(track, prior, b, amount)), strict=True
+            *(pair for (track, prior), b in zip(fits, after, strict=True) for pair in _added(head, track, prior, b, amount)), strict=True
         )
         shares = [100 * statistics.median(values) if values else float("nan") for values in kept.values()]
         rows.append((amount, *shares, sum(map(len, kept.values())), 100 * statistics.median(added), 100 * min(added), max(map(abs, late))))
@@ -169,7 +173,7 @@ def _own_peaks(raw: FacePrior, smooth: FacePrior, name: str) -> list[float]:
     return shares
 
 
-def _added(track: FaceTrack, raw: FacePrior, smooth: FacePrior, amount: float) -> list[tuple[float, int]]:
+def _added(head: HeadModel, track: FaceTrack, raw: FacePrior, smooth: FacePrior, amount: float) -> list[tuple[float, int]]:
     """Height kept and frames of delay of blinks laid over resting frames, three a clip."""
     lids = [ARKIT_NAMES.index(name) for name in _CHANNELS["lids"]]
     middles = [f for f in resting(track).nonzero().flatten().tolist() if 4 <= f < len(raw) - 4]
@@ -178,7 +182,7 @@ def _added(track: FaceTrack, raw: FacePrior, smooth: FacePrior, amount: float) -
         expression = raw.expression.clone()
         expression[middle - 2 : middle + 3, lids] += _HEIGHT * _PULSE[:, None].to(expression)
         filmed = raw.filmed.replace(expression=expression, background=None)
-        extra = (smooth_prior(filmed, amount).expression - smooth.expression)[middle - 4 : middle + 5, lids].mean(1)
+        extra = (smooth_prior(filmed, head, amount).expression - smooth.expression)[middle - 4 : middle + 5, lids].mean(1)
         outcome.append((float(extra.max()) / _HEIGHT, int(extra.argmax()) - 4))
     return outcome
 

@@ -54,7 +54,7 @@ def fit_shot(
         plain = fit_prior(clip, track, head, texture_size=0)
         hidden = hidden_face(plain, clip, head, perception, progress=_shifted(progress, len(track), passes))
     prior = fit_prior(clip, track, head, occlusion=hidden, progress=_shifted(progress, (passes - 1) * len(track), passes))
-    return track, smooth_prior(prior, smoothing)
+    return track, smooth_prior(prior, head, smoothing)
 
 
 @torch.inference_mode()

@@ -136,7 +136,7 @@ class SmoothPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, prior, smoothing) -> io.NodeOutput:
-        return io.NodeOutput(smooth_prior(prior, smoothing))
+        return io.NodeOutput(smooth_prior(prior, head_model(), smoothing))
 
 
 class HoldBadFrames(io.ComfyNode):

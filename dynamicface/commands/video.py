@@ -66,7 +66,7 @@ def _video(options: argparse.Namespace) -> dict:
         save_prior(raw.filmed.replace(background=None), fit)
         fit.with_suffix(".json").write_text(json.dumps(_key(clip, options)))
     bad = (raw.confidence < _BAD).nonzero().flatten().tolist()
-    prior = smooth_prior(raw, options.smoothing)
+    prior = smooth_prior(raw, desk.pipe.head, options.smoothing)
     prior = fade_bad_frames(hold_bad_frames(prior, _BAD, options.hold), _BAD, options.fade)
     edited = desk.pipe.edit(prior, **dict(options.set))
     if source is not None:

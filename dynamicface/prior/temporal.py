@@ -8,7 +8,12 @@ minimises
 which is the Rauch-Tung-Striebel smoother of a velocity that drifts, solved for all frames at once as a banded system (Whittaker 1923,
 Eilers 2003). w_t is the frame's confidence, tau the time constant in frames. q_t is 1 while what is smoothed away may be the fit's noise
 and falls to 0 where it cannot: where the group bends faster, or the smooth track strays further from the data, than the noise explains.
-So a resting face is still, and a blink or a plosive keeps its height and its frame. The noise is measured on the clip itself.
+So a resting face is still, and a blink or a plosive keeps its height and its frame. The noise is measured on the clip itself. Where a
+long tau strays, a shorter one may not: every frame gets the stiffest of a ladder of tau that holds there, so that a higher dial never
+lets go of what a lower one calms.
+
+What the face does is judged where it is seen: at the landmarks of the group, in the head's own space. Its coefficients cannot tell, most
+of them rest on their bound 0 and leave it now and then, and many move one point.
 
 Rotations are smoothed as rotation vectors about the shot's mean rotation; what is smooth there is smooth on the sphere.
 """
@@ -21,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import einsum
 from scipy.linalg import solveh_banded
 from torch import Tensor
 
@@ -28,8 +34,11 @@ from ..conventions import ARKIT_NAMES, LANDMARKS
 from ..landmark_sets import BROWS, EYES
 from ..types import FacePrior, Filmed
 from .camera import rotation_from_vector, slerp, vector_from_rotation
+from .fit import landmark_bases
+from .head import HeadModel
 
 _LONGEST = 6.0  # frames, the time constant at full smoothing; it grows with the square of the dial
+_RUNG = 2**0.5  # between the time constants that are tried
 _TOLERANCE = 2.8  # standard deviations of noise beyond which something is soon taken for motion
 _STEEP = 4
 _ROUNDS = 6
@@ -48,18 +57,21 @@ class _Group:
 
     factor: str
     channels: tuple[int, ...] | None  # None = all
-    floor: float  # least standard deviation of the noise, in the factor's unit
+    floor: float  # least standard deviation of the noise: in the factor's unit, of expression in metres at the landmarks
     calm: float = 1.0  # time constant relative to the face's
-    points: tuple[int, ...] = ()  # landmarks whose offsets follow: what one gives the other takes, so they are smoothed alike
+    points: tuple[int, ...] = ()  # landmarks that tell its motion; their offsets are smoothed alike: what one gives the other takes
 
 
 def _expression_groups() -> list[_Group]:
     """Lids, brows, and the rest of the face: lips and jaw tell each other's motion from noise."""
-    regions = ((("eye", "cheekSquint"), {p for ring in EYES for p in ring}), (("brow",), {p for ring in BROWS for p in ring}))
-    parts = [(tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(names)), points) for names, points in regions]
-    rest = tuple(i for i in range(len(ARKIT_NAMES)) if not any(i in channels for channels, _ in parts))
-    elsewhere = set(range(LANDMARKS)).difference(*(points for _, points in parts))
-    return [_Group("expression", channels, 0.004, points=tuple(sorted(points))) for channels, points in (*parts, (rest, elsewhere))]
+    lids, brows = ({p for ring in rings for p in ring} for rings in (EYES, BROWS))
+    of_lids, of_brows = (
+        tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(names)) for names in (("eye", "cheekSquint"), ("brow",))
+    )
+    rest = tuple(i for i in range(len(ARKIT_NAMES)) if i not in of_lids and i not in of_brows)
+    elsewhere = set(range(LANDMARKS)) - lids - brows
+    parts = ((of_lids, 1e-4, lids), (of_brows, 1.5e-4, brows), (rest, 1.5e-4, elsewhere))
+    return [_Group("expression", channels, floor, points=tuple(sorted(points))) for channels, floor, points in parts]
 
 
 _ROTATION_FLOOR = math.radians(0.03)
@@ -74,7 +86,7 @@ _BLINK_FRAMES = 14  # longest closure that counts as a blink, with a frame on ei
 _FACTORS = ("expression", "gaze", "rotation", "translation", "illumination", "offset")
 
 
-def smooth_prior(prior: FacePrior, smoothing: float = 0.5) -> FacePrior:
+def smooth_prior(prior: FacePrior, head: HeadModel, smoothing: float = 0.5) -> FacePrior:
     """The prior with its per-frame factors smoothed in time, never across a cut.
 
     smoothing 0..1: 0 returns the very same prior; 0.5 takes out what lasts less than about 5 frames, 1 less than about 20, as far as it
@@ -84,7 +96,7 @@ def smooth_prior(prior: FacePrior, smoothing: float = 0.5) -> FacePrior:
     if smoothing <= 0 or len(prior) < 3:
         return prior
     tau = _LONGEST * smoothing**2
-    return _with_filmed(prior, lambda one: _smooth_factors(one, tau))
+    return _with_filmed(prior, lambda one: _smooth_factors(one, head, tau))
 
 
 def bridge_frames(prior: FacePrior, bad: Tensor) -> FacePrior:
@@ -176,21 +188,25 @@ def _with_filmed(prior: FacePrior, change) -> FacePrior:
     return prior.replace(**own, background=ground)
 
 
-def _smooth_factors(prior: FacePrior, tau: float) -> dict[str, Tensor]:
+def _smooth_factors(prior: FacePrior, head: HeadModel, tau: float) -> dict[str, Tensor]:
     """Every per-frame factor, smoothed shot by shot."""
     weight = prior.confidence.clamp_min(_LEAST_WEIGHT)
+    basis = landmark_bases(head)[2].to(prior.expression)
     smooth = {name: getattr(prior, name).clone() for name in _FACTORS}
     smooth["rotation"] = _each_shot(prior, lambda s: _smooth_rotation(prior.rotation[s], weight[s], tau))
     for group in _GROUPS:
         values, result = getattr(prior, group.factor).flatten(1), smooth[group.factor].flatten(1)
-        channels = list(range(values.shape[1]) if group.channels is None else group.channels)
-        lead, led = values[:, channels], prior.offset[:, list(group.points)].flatten(1)
+        channels, points = list(range(values.shape[1]) if group.channels is None else group.channels), list(group.points)
+        lead, led = values[:, channels], prior.offset[:, points].flatten(1)
+        follow = torch.cat([lead, led], 1)
+        if points:
+            lead = einsum(lead, basis[channels][:, points].flatten(1), "f e, e p -> f p") + led
         noise, calm = _noise(prior, lead, group.floor), tau * group.calm
-        both = _each_shot(prior, lambda s, a=lead, b=led, n=noise, t=calm: _smooth(a[s], weight[s], n, t, b[s]))
+        both = _each_shot(prior, lambda s, a=lead, b=follow, n=noise, t=calm: _smooth(a[s], weight[s], n, t, b[s]))
         result[:, channels] = both[:, : len(channels)]
         smooth[group.factor] = result.view_as(smooth[group.factor])
-        if group.points:
-            smooth["offset"][:, list(group.points)] = both[:, len(channels) :].unflatten(1, (-1, 3))
+        if points:
+            smooth["offset"][:, points] = both[:, len(channels) :].unflatten(1, (-1, 3))
     smooth["expression"] = torch.minimum(smooth["expression"].clamp_min(0), prior.expression.amax(0))
     return smooth
 
@@ -208,7 +224,7 @@ def _smooth_rotation(rotation: Tensor, weight: Tensor, tau: float) -> Tensor:
     vectors = vector_from_rotation(rotation @ mean.T)
     fitted = weight > _FITTED
     noise = _quiet_spread(vectors, fitted[2:] & fitted[1:-1] & fitted[:-2], _ROTATION_FLOOR)
-    return rotation_from_vector(_smooth(vectors, weight, noise, tau)) @ mean
+    return rotation_from_vector(_smooth(vectors, weight, noise, tau, vectors)) @ mean
 
 
 def _noise(prior: FacePrior, values: Tensor, floor: float) -> Tensor:
@@ -228,24 +244,30 @@ def _quiet_spread(values: Tensor, inside: Tensor, floor: float) -> Tensor:
     return (quiet / (_QUIET_SPREAD * math.sqrt(6))).nan_to_num(floor).clamp_min(floor)
 
 
-def _smooth(values: Tensor, weight: Tensor, noise: Tensor, tau: float, led: Tensor | None = None) -> Tensor:
-    """Smooth channels (T, C) of one shot that share their weights in time. weight (T,), noise (C,).
+def _smooth(lead: Tensor, weight: Tensor, noise: Tensor, tau: float, follow: Tensor) -> Tensor:
+    """Smooth channels (T, D) of one shot that share their weights in time, as stiffly as the leading ones (T, C) allow.
 
-    led (T, D): channels that are smoothed alike without a say in it; they come after the others in the result (T, C + D).
+    weight (T,), noise (C,) of the leading ones, tau in frames, the longest that is tried.
     """
-    both = values if led is None else torch.cat([values, led], 1)
-    if len(values) < 3:
-        return both
-    y, w, sigma = (x.detach().cpu().double().numpy() for x in (values, weight, noise))
+    if len(lead) < 3:
+        return follow
+    y, w, sigma, followers = (x.detach().cpu().double().numpy() for x in (lead, weight, noise, follow))
+    rungs = [tau / _RUNG**k for k in range(max(1, math.ceil(math.log(tau, _RUNG))))]
+    stiffness = np.maximum.reduce([_stiffness(y, w, sigma, rung) for rung in rungs])
+    return torch.from_numpy(_solve(followers, w, stiffness)).to(follow)
+
+
+def _stiffness(y: np.ndarray, w: np.ndarray, sigma: np.ndarray, tau: float) -> np.ndarray:
+    """(T - 2,) how stiff the track of y (T, C) may be with a time constant: tau^4, less where the data are surprising."""
     x, surprise = _solve(y, w, np.full(len(y) - 2, _FIRST)), np.zeros(len(y) - 2)  # the data, bridged where they are not believed
     for _ in range(_ROUNDS):
-        bend = _pooled(np.diff(x, 2, axis=0) / (math.sqrt(6) * sigma))
+        bend = np.pad(_pooled(np.diff(x, 2, axis=0) / (math.sqrt(6) * sigma)), 1)  # a peak's flanks do not bend, but belong to it
         stray = _pooled((y - x) * np.sqrt(w)[:, None] / sigma)
         # What once proved to be motion stays motion: otherwise a stretch would be smoothed and released in turns.
-        surprise = np.maximum.reduce([surprise, bend, stray[:-2], stray[1:-1], stray[2:]])
+        surprise = np.maximum.reduce([surprise, bend[:-2], bend[1:-1], bend[2:], stray[:-2], stray[1:-1], stray[2:]])
         stiffness = tau**4 * np.exp(-((surprise / _TOLERANCE) ** _STEEP))
         x = _solve(y, w, stiffness)
-    return torch.from_numpy(_solve(both.detach().cpu().double().numpy(), w, stiffness)).to(values)
+    return stiffness
 
 
 def _pooled(z: np.ndarray) -> np.ndarray:

@@ -58,28 +58,46 @@ def jitter(values: Tensor) -> float:
     return float(values.diff(n=2, dim=0).square().mean().sqrt())
 
 
-def test_nothing_happens_at_zero():
+def test_nothing_happens_at_zero(head):
     prior = noisy(still())
-    assert smooth_prior(prior, 0.0) is prior
+    assert smooth_prior(prior, head, 0.0) is prior
 
 
 @pytest.mark.parametrize("frames", [1, 2])
-def test_too_short_to_smooth(frames):
+def test_too_short_to_smooth(frames, head):
     prior = still(frames)
-    assert smooth_prior(prior, 1.0) is prior
+    assert smooth_prior(prior, head, 1.0) is prior
 
 
 @pytest.mark.parametrize("frames", [3, 4, 9])
-def test_as_many_frames_come_out(frames):
-    prior = smooth_prior(noisy(still(frames)), 1.0)
+def test_as_many_frames_come_out(frames, head):
+    prior = smooth_prior(noisy(still(frames)), head, 1.0)
     assert len(prior) == frames and all(torch.isfinite(getattr(prior, name)).all() for name in ("rotation", "expression", "offset"))
 
 
 @pytest.mark.parametrize("factor", ["rotation", "translation", "expression", "gaze", "offset", "illumination"])
-def test_a_resting_face_is_three_times_stiller(factor):
+def test_a_resting_face_is_three_times_stiller(factor, head):
     before = noisy(still())
-    after = smooth_prior(before, 0.5)
+    after = smooth_prior(before, head, 0.5)
     assert jitter(getattr(before, factor)) > 3 * jitter(getattr(after, factor))
+
+
+def test_a_higher_dial_is_stiller_also_beside_motion(head):
+    """Coefficients that rest on their bound and leave it by noise are no motion, and a long time constant lets go of nothing."""
+    truth = still()
+    expression = 0.2 * truth.expression
+    expression[60:72, JAW] += 0.5 * pulse(11)
+    moving = truth.filmed.replace(expression=expression)
+    before = noisy(moving.replace(background=Filmed(truth.background.plate, moving)))
+    resting = torch.cat([torch.arange(2, 50), torch.arange(82, FRAMES - 2)])
+
+    def trembling(prior: FacePrior) -> float:
+        points = head.landmarks(head.vertices(prior.identity.shape, prior.expression)) + prior.offset
+        return float(points.diff(n=2, dim=0)[resting - 1].square().mean().sqrt())
+
+    before = before.replace(identity=Identity(torch.zeros(len(head.shape_basis))))
+    levels = [trembling(smooth_prior(before, head, amount)) for amount in (0.0, 0.5, 0.75, 1.0)]
+    assert levels[1] < 0.25 * levels[0] and levels[2] < levels[1] and levels[3] <= 1.02 * levels[2]
 
 
 def pulse(length: int) -> Tensor:
@@ -88,7 +106,7 @@ def pulse(length: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("channel", "length", "height"), [(BLINK, 6, 0.7), (BLINK, 4, 0.4), (JAW, 8, 0.35), (JAW, 12, 0.5)])
-def test_blinks_and_syllables_keep_their_height_and_frame(channel, length, height):
+def test_blinks_and_syllables_keep_their_height_and_frame(channel, length, height, head):
     truth = still()
     expression = truth.expression.clone()
     tops = []
@@ -96,70 +114,70 @@ def test_blinks_and_syllables_keep_their_height_and_frame(channel, length, heigh
         expression[start : start + length + 1, channel] += height * pulse(length)
         tops.append(start + length // 2)
     moving = truth.filmed.replace(expression=expression)
-    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), 0.5).expression[:, channel]
+    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), head, 0.5).expression[:, channel]
     kept = torch.stack([after[top - 1 : top + 2].max() for top in tops]) - 0.1
     assert kept.min() > 0.95 * height - NOISE["expression"]
     assert all(abs(int(after[top - 4 : top + 5].argmax()) - 4) <= 1 for top in tops)
 
 
-def test_a_closure_of_the_lips_between_two_vowels_is_not_smoothed_over():
+def test_a_closure_of_the_lips_between_two_vowels_is_not_smoothed_over(head):
     truth = still()
     expression = truth.expression.clone()
     expression[40:80, JAW] = 0.45
     expression[59:61, JAW] = 0.02  # a plosive: two frames
     moving = truth.filmed.replace(expression=expression)
-    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), 0.5).expression[:, JAW]
+    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), head, 0.5).expression[:, JAW]
     assert after[59:61].max() < 0.02 + 0.05 * 0.43 + 2 * NOISE["expression"]
 
 
-def test_there_is_no_lag():
+def test_there_is_no_lag(head):
     """A head that turns to and fro: the smoothed turn correlates best with the true one at no shift."""
     truth = still()
     yaw = 20 * torch.sin(torch.arange(FRAMES) / 12)
     moving = truth.filmed.replace(rotation=rotation_from_euler(yaw, torch.zeros(FRAMES), torch.zeros(FRAMES)))
-    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), 0.7)
+    after = smooth_prior(noisy(moving.replace(background=Filmed(truth.background.plate, moving))), head, 0.7)
     found = euler_from_rotation(after.rotation)[:, 0]
     errors = [float((found[5 + shift : -5 + shift or None] - yaw[5:-5]).square().mean()) for shift in (-1, 0, 1)]
     assert errors[1] == min(errors) and errors[1] < NOISE["degrees"] ** 2
 
 
-def test_nothing_is_smoothed_across_a_cut():
+def test_nothing_is_smoothed_across_a_cut(head):
     prior = noisy(still())
     turned = rotation_from_euler(30.0, 0.0, 0.0)
     half = FRAMES // 2
     cuts = torch.zeros(FRAMES, dtype=torch.bool)
     cuts[half] = True
     filmed = prior.filmed.replace(rotation=torch.cat([prior.rotation[:half], turned @ prior.rotation[half:]]), cuts=cuts)
-    joined = smooth_prior(filmed.replace(background=Filmed(prior.background.plate, filmed)), 1.0)
+    joined = smooth_prior(filmed.replace(background=Filmed(prior.background.plate, filmed)), head, 1.0)
     alone = [filmed.replace(cuts=None) for _ in range(2)]
     parts = [
         select_frames(one.replace(background=None), torch.arange(FRAMES)[part])
         for one, part in zip(alone, (slice(half), slice(half, None)), strict=True)
     ]
     for part, frames in zip(parts, (slice(half), slice(half, None)), strict=True):
-        torch.testing.assert_close(joined.rotation[frames], smooth_prior(part, 1.0).rotation, atol=1e-5, rtol=0)
+        torch.testing.assert_close(joined.rotation[frames], smooth_prior(part, head, 1.0).rotation, atol=1e-5, rtol=0)
     assert shot_numbers(joined).tolist() == [0] * half + [1] * half
 
 
-def test_an_unedited_face_stays_unedited_and_an_edit_stays():
+def test_an_unedited_face_stays_unedited_and_an_edit_stays(head):
     prior = noisy(still())
-    assert is_unchanged(smooth_prior(prior, 0.5))
-    smiling = smooth_prior(edit_expression(prior, {"smile": 0.8}), 0.5)
+    assert is_unchanged(smooth_prior(prior, head, 0.5))
+    smiling = smooth_prior(edit_expression(prior, {"smile": 0.8}), head, 0.5)
     assert smiling.rotation is smiling.filmed.rotation and not is_unchanged(smiling)
     lifted = (smiling.expression - smiling.filmed.expression)[:, ARKIT_NAMES.index("mouthSmileLeft")]
     assert lifted.min() > 0.6
     borrowed = compose_prior(prior, pose=select_frames(prior.filmed.replace(background=None), torch.tensor([7])))
-    assert smooth_prior(borrowed, 0.5).expression is smooth_prior(borrowed, 0.5).filmed.expression or not is_unchanged(borrowed)
+    assert smooth_prior(borrowed, head, 0.5).expression is smooth_prior(borrowed, head, 0.5).filmed.expression or not is_unchanged(borrowed)
 
 
-def test_frames_of_low_confidence_pull_less():
+def test_frames_of_low_confidence_pull_less(head):
     prior = noisy(still())
     rotation = prior.rotation.clone()
     rotation[60] = rotation_from_euler(20.0, 0.0, 0.0)  # a hand passed by
     confidence = prior.confidence.clone()
     confidence[60] = 0.0
     filmed = prior.filmed.replace(rotation=rotation, confidence=confidence)
-    after = smooth_prior(filmed, 0.5)
+    after = smooth_prior(filmed, head, 0.5)
     assert abs(float(euler_from_rotation(after.rotation)[60, 0]) - 8.0) < 1.0
 
 
