@@ -40,7 +40,7 @@ TARGETS: tuple[Target, ...] = (
     Target("3D prior", "pose error, yaw 60-90", "yaw.beyond_60", None, "degrees"),
     Target("3D prior", "pose stiller than the raw tracker's", "jitter.pose_stiller", 3.0, "times", more=True),
     Target("3D prior", "landmarks stiller than the raw tracker's", "jitter.landmarks_stiller", 3.0, "times", more=True),
-    Target("3D prior", "landmarks of a still face stiller than the raw tracker's", "jitter.still_landmarks_stiller", 3.0, "times", more=True),
+    Target("3D prior", "landmarks of a still photograph, likewise", "jitter.still_landmarks_stiller", 3.0, "times", more=True),
     Target("3D prior", "height of blinks kept", "jitter.blink_kept", 95.0, "%", more=True),
     Target("mixture of guiders", "more frames/s in parallel than one after another", "mixture.speedup_5", 1.4, "times", more=True),
     Target("mixture of guiders", "FP16 saves memory", "mixture.fp16_memory_saved", 30.0, "%", more=True),
