@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,11 @@ from torch import Tensor
 from .conventions import srgb_to_linear
 from .errors import ImageError
 
+if TYPE_CHECKING:
+    from .io.clips import Clip
+
 MAX_TAPS = 3  # per axis and crop pixel
+_READ_AROUND = 2  # px beside what crops show: bilinear samples reach there
 
 
 def as_plate(images: Tensor, name: str = "image") -> Tensor:
@@ -111,6 +117,17 @@ def sample_crops(
     grid = torch.stack([2 / width * x - 1, 2 / source.shape[2] * (y + offset) - 1], -1)
     crops = F.grid_sample(source, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return F.avg_pool2d(crops, taps) if taps > 1 else crops
+
+
+def crops_of_frames(plate: Tensor | Clip, frames: slice | Tensor, matrix: Tensor, size: int) -> Tensor:
+    """`linear_crops` of some frames of a plate, of which no more is read than the crops show; matrix (N, 2, 3) of those frames."""
+    corners = transform(matrix.new_tensor([[0, 0], [size, 0], [0, size], [size, size]]).expand(len(matrix), -1, -1), invert(matrix))
+    low, high = corners.amin((0, 1)).floor().long() - _READ_AROUND, corners.amax((0, 1)).ceil().long() + _READ_AROUND
+    height, width = plate.shape[1:3]
+    left, top = (min(max(int(low[i]), 0), side - 1) for i, side in enumerate((width, height)))
+    right, bottom = max(min(int(high[0]), width), left + 1), max(min(int(high[1]), height), top + 1)
+    moved = torch.cat([matrix[..., :2], transform(matrix.new_tensor([[left, top]]), matrix).mT], -1)
+    return linear_crops(plate[frames, top:bottom, left:right], moved, size)
 
 
 def linear_crops(plate: Tensor, matrix: Tensor, size: int) -> Tensor:

@@ -105,6 +105,12 @@ def test_any_frame_can_be_read_and_equals_reading_in_order(tmp_path):
     assert torch.equal(clip[-3:], whole[-3:])
 
 
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_a_part_of_the_frames_is_read_like_a_tensors(tmp_path, degrees):
+    clip = Clip(make(tmp_path / "in.mp4", 6, rotation=degrees))
+    assert torch.equal(clip[1:5, 10:20, 4:9], clip[:][1:5, 10:20, 4:9])
+
+
 def test_sound_and_tags_are_kept(tmp_path):
     colour = {"color_range": 1, "colorspace": 1, "color_primaries": 1, "color_trc": 1}
     clip = Clip(make(tmp_path / "in.mp4", colour=colour))

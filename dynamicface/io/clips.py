@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -107,23 +107,24 @@ class Clip:
     def shape(self) -> tuple[int, int, int, int]:
         return len(self), *self.size, 4 if self.has_alpha else 3
 
-    def __getitem__(self, index: slice | Tensor | int) -> Tensor:
-        """Frames (N, H, W, C) float32; (H, W, C) for one number."""
+    def __getitem__(self, index: slice | Tensor | int | tuple[slice | Tensor, slice, slice]) -> Tensor:
+        """Frames (N, H, W, C) float32; (H, W, C) for one number. Rows and columns may follow: the rest never becomes a tensor."""
         if isinstance(index, int):
             return self[torch.tensor([index])][0]
+        index, *window = index if isinstance(index, tuple) else (index,)
         numbers = range(len(self))[index] if isinstance(index, slice) else [int(i) for i in index]
-        return torch.stack([self._picture(self.decoded(i)) for i in numbers]).to(self.device)
+        return self._pictures([self.decoded(i) for i in numbers], *window)
 
     def windows(self, size: int = WINDOW) -> Iterator[Tensor]:
         """All frames in order, `size` at a time; after the last one the number of frames is known."""
-        window: list[Tensor] = []
+        window: list[av.VideoFrame] = []
         for _, frame in self._numbered(0):
-            window.append(self._picture(frame))
+            window.append(frame)
             if len(window) == size:
-                yield torch.stack(window).to(self.device)
+                yield self._pictures(window)
                 window = []
         if window:
-            yield torch.stack(window).to(self.device)
+            yield self._pictures(window)
 
     def decoded(self, number: int) -> av.VideoFrame:
         """One frame as the decoder gave it, not turned."""
@@ -146,13 +147,16 @@ class Clip:
         """The colour matrix to convert with, as FFmpeg's converter numbers it."""
         return _SWS.get(int(self.colour["colorspace"]), 1 if min(self.size) >= _HD else 5)
 
-    def _picture(self, frame: av.VideoFrame) -> Tensor:
-        """(H, W, C) float32, upright."""
-        deep, alpha = self.bits > 8, self.has_alpha
-        name = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
-        array = frame.to_ndarray(format=name, src_colorspace=self.matrix())
-        picture = torch.from_numpy(array.astype(np.float32) / (65535 if deep else 255))
-        return torch.rot90(picture, self.quarter_turns).contiguous()
+    def _pictures(self, frames: Sequence[av.VideoFrame], rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """(N, H, W, C) float32, upright; each frame is converted straight into its place, it may have 25 MB."""
+        deep, channels = self.bits > 8, 4 if self.has_alpha else 3
+        name = ("rgba64le" if self.has_alpha else "rgb48le") if deep else ("rgba" if self.has_alpha else "rgb24")
+        height, width = (len(range(side)[part]) for side, part in zip(self.size, (rows, columns), strict=True))
+        pictures = np.empty((len(frames), height, width, channels), np.float32)
+        for picture, frame in zip(pictures, frames, strict=True):
+            upright = np.rot90(frame.to_ndarray(format=name, src_colorspace=self.matrix()), self.quarter_turns)
+            np.divide(upright[rows, columns], 65535 if deep else 255, out=picture, dtype=np.float32)
+        return torch.from_numpy(pictures).to(self.device)
 
     def _numbered(self, start: int, seek_to: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames with their numbers, from frame `start`; a run from 0 to the end learns all time stamps."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import ImageError
 from ..filters import pixel_grid
-from ..images import linear_crops, transform
+from ..images import crops_of_frames, transform
 from ..types import FaceMask, FacePrior, FaceTrack, Filmed, Identity
 from ..windows import windows
 from . import texture
@@ -205,7 +205,7 @@ def _textures(
     if occlusion is not None:
         grid = transform(pixel_grid(crop.size, crop.size, crop.matrix).view(1, -1, 2), crop.inverse)
         shown = 1 - occlusion.frames(index).at(grid).view(len(part), crop.size, crop.size)
-    radiance, weight = texture.extract(linear_crops(plate[index], crop.matrix, crop.size), posed, size, shown)
+    radiance, weight = texture.extract(crops_of_frames(plate, index, crop.matrix, crop.size), posed, size, shown)
     return radiance, weight, posed.normal
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
@@ -191,7 +192,7 @@ class HeadModel:
         yaw, pitch = gaze.unbind(-1)
         zero = torch.zeros_like(yaw)
         turn = rotation_from_vector(torch.stack([zero, yaw, zero], -1)) @ rotation_from_vector(torch.stack([-pitch, zero, zero], -1))
-        shape = torch.broadcast_shapes(vertices.shape[:-2], gaze.shape[:-2])
+        shape = np.broadcast_shapes(vertices.shape[:-2], gaze.shape[:-2])  # torch.broadcast_shapes would import sympy: a second
         out = vertices.expand(*shape, *vertices.shape[-2:]).clone()
         for eye, ids in enumerate(self.eye_vertices):
             pivot = centre[..., None, eye, :]
