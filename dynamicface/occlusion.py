@@ -39,10 +39,11 @@ _RANGE = 2.5  # natural logs; beyond, more disagreement tells nothing more
 _EVERY = 3  # px of the crop between samples that decide the light
 _RIDGE = 0.03  # stiffer than the light of the prior, so that a bright occluder does not bend it
 _METRES = 0.1  # unit of positions on the head
+_PLACED = 0.1  # of that unit: how near the other half's pixel must lie to the place it stands for
 _INNER = tuple(PARTS.index(p) for p in ("lips", "eye_left", "eye_right", "inner_mouth", "teeth", "tongue"))
 AROUND = 4  # px of the crop around the head that are still judged
 _WINDOW = 8  # frames judged at once
-_CORE, _LIKELY = -0.5, -1.5  # logits: the cores of objects, and what belongs to one that it hangs together with
+_CORE, _LIKELY = 1.5, 0.0  # logits: the cores of objects, and what belongs to one that it hangs together with
 _FAR_OFF = 20.0  # logits: nothing hangs together by way of what is beside the face
 _GROWTH = 24  # px of the crop between a core and the end of its object
 _STEEPNESS = 4.0  # of the sensitivity dial, in logits
@@ -81,12 +82,36 @@ def geometry(prior: FacePrior, model: HeadModel, crop: FaceCrop) -> Geometry:
 
 
 def evidence(picture: Tensor, shown: Geometry) -> Tensor:
-    """(F, 14, S, S) how the plate's crops (F, 3, S, S), linear, disagree with the lit mean face, and where on the face."""
-    lit = _lit(picture, shown)
-    disagreement = ((picture.clamp_min(0) + _DARK) / (lit + _DARK)).log().clamp(-_RANGE, _RANGE) * shown.head
-    logs = (lit + _DARK).log()
-    level = (logs * shown.face).sum((1, 2, 3), keepdim=True) / (3 * shown.face.sum((1, 2, 3), keepdim=True)).clamp_min(1e-6)
-    return torch.cat([disagreement, (logs - level) * shown.head, shown.position, shown.normal, shown.facing, shown.face], 1)
+    """(F, 17, S, S) how the plate's crops (F, 3, S, S), linear, disagree with the lit mean face, and where on the face.
+
+    Beside the head, where an arm goes on, the plate is compared with the mean colour of the lit face.
+    A moustache lies on both halves of the face, a hand seldom does: three channels compare the disagreement with the other half's.
+    """
+    logs = (_lit(picture, shown) + _DARK).log()
+    colour = (logs * shown.face).sum((2, 3), keepdim=True) / shown.face.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    logs, level = torch.where(shown.head > 0, logs, colour), colour.mean(1, keepdim=True)
+    disagreement = ((picture.clamp_min(0) + _DARK).log() - logs).clamp(-_RANGE, _RANGE)
+    other = _other_half(disagreement, shown)
+    return torch.cat([disagreement, (logs - level) * shown.head, shown.position, shown.normal, shown.facing, shown.face, other], 1)
+
+
+def _other_half(values: Tensor, shown: Geometry) -> Tensor:
+    """(F, C, S, S) values less those at the mirrored place of the face; 0 where that place is not seen.
+
+    Where a place of the head lies in the crop is an affine function of its position, nearly: perspective and expression bend it little.
+    """
+    size = values.shape[-1]
+    ones = torch.ones_like(shown.face)
+    place = torch.cat([shown.position, ones], 1).flatten(2).mT
+    pixels = pixel_grid(size, size, values).view(1, -1, 2).expand(len(values), -1, -1)
+    weighted = place * shown.face.flatten(2).mT
+    hold = 1e-3 * torch.eye(4, device=values.device, dtype=values.dtype)
+    projection = torch.linalg.solve(weighted.mT @ place + hold, weighted.mT @ pixels)
+    mirrored = shown.position * shown.position.new_tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1)
+    at = (torch.cat([mirrored, ones], 1).flatten(2).mT @ projection).unflatten(1, (size, size))
+    there, meant = sample(torch.cat([values, shown.position], 1), at).split((values.shape[1], 3), 1)
+    trust = torch.exp(-((meant - mirrored) / _PLACED).square().sum(1, keepdim=True))
+    return (values - there) * trust * shown.head
 
 
 def _lit(picture: Tensor, shown: Geometry) -> Tensor:

@@ -21,9 +21,9 @@ class FindOcclusions(io.ComfyNode):
         return schema(
             "FindOcclusions",
             "Find Occlusions",
-            "Looks for hands, microphones, hair and glasses in front of the face and masks them, so that they stay as filmed. Early: about "
-            "a quarter of their area is found, so look at the mask and draw the rest. Before: Fit 3D Prior. Next: 'occlusion' of "
-            "Composite, Render Guides or Paste Back; with 'track' connected also a fit that leaves them out.",
+            "Looks for hands, microphones, hair and glasses in front of the face and masks them, so that they stay as filmed. Most "
+            "of a hand or a microphone is found, worn glasses seldom: look at the mask and draw the rest. Before: Fit 3D Prior. Next: "
+            "'occlusion' of Composite, Render Guides or Paste Back; with 'track' connected also a fit that leaves them out.",
             search_aliases=["roto", "hand", "microphone", "glasses", "mask"],
             inputs=[
                 Prior.Input("prior", tooltip="The fitted face, from Fit 3D Prior. About 30 ms a frame on a CPU."),

@@ -9,7 +9,7 @@ from torch import Tensor
 from dynamicface import FacePrior, fit_prior
 from dynamicface.errors import ImageError
 from dynamicface.filters import pixel_grid
-from dynamicface.occlusion import _steadied, find_occlusion, mask_of_face
+from dynamicface.occlusion import Geometry, _other_half, _steadied, find_occlusion, mask_of_face
 from dynamicface.prior.estimate import select_frames
 from dynamicface.training.occluders import Scene, occlude
 from dynamicface.types import FaceCrop, FaceMask
@@ -109,6 +109,20 @@ def test_frames_steady_each_other_where_nothing_changed_and_never_across_a_cut()
     assert torch.equal(_steadied(logits, still, torch.tensor([0, 1, 2])), logits)
     changed = still * torch.tensor([1.0, 4.0, 16.0]).view(3, 1, 1, 1)
     assert torch.allclose(_steadied(logits, changed, torch.zeros(3)), logits, atol=1e-4)
+
+
+def test_the_halves_of_the_face_are_compared():
+    """What lies on both halves alike cancels; what lies on one stands out there, and with the other sign on the other half."""
+    size = 64
+    place = (pixel_grid(size, size, torch.zeros(1)) / size - 0.5) * torch.tensor([2.0, -2.0])
+    position = torch.cat([place, place[..., :1].square()], -1).permute(2, 0, 1)[None]
+    ones = torch.ones(1, 1, size, size)
+    shown = Geometry(position, position, position, ones, ones, ones)
+    both = position[:, :1].square() + position[:, 1:2]
+    assert _other_half(both, shown).abs().amax() < 1e-3
+    spot = torch.zeros_like(both)
+    spot[..., 20:28, 10:18] = 1.0
+    assert torch.allclose(_other_half(spot, shown), spot - spot.flip(-1), atol=1e-3)
 
 
 def test_a_mask_is_read_where_it_lies_in_the_plate():

@@ -13,6 +13,7 @@ import argparse
 import copy
 import logging
 import math
+import random
 import sys
 import time
 from pathlib import Path
@@ -41,11 +42,14 @@ from dynamicface.training.occluders import Scene, occlude  # noqa: E402
 
 log = logging.getLogger("train_occlusion")
 
-BATCH, RATE, DECAY, AVERAGE = 8, 2e-3, 1e-3, 0.99
+BATCH, RATE, DECAY, AVERAGE = 12, 2e-3, 1e-3, 0.995
+FRESH, POOL = 4, 384  # drawings made anew for each batch; drawings kept, from which the batch is taken
+WINDOW = 96  # px of the crop that a batch sees: the net is convolutional
+MIRRORED = (6, 9)  # channels of the evidence that change their sign from left to right
 HIDDEN = 1.5  # weight of hidden pixels: they are few
 OUTSIDE = 0.3  # weight of the head outside of the face
-SURE = 0.7  # probability from which an unmarked pixel of a portrait is left out ..
-WARM = 0.3  # .. after this share of the training
+SURE = 0.9  # probability from which an unmarked pixel of a portrait is left out ..
+WARM = 0.5  # .. after this share of the training
 _EXTENT = 2.5  # decimetres stored as full scale
 _KEPT = ("position", "normal", "tint", "facing", "face", "head")
 
@@ -70,7 +74,7 @@ def unpack(row: Tensor) -> tuple[Tensor, Geometry]:
 
 
 class Drawn(Dataset):
-    """Portraits with something in front of them: evidence (14, S, S), mask and weight (1, S, S)."""
+    """Portraits with something in front of them: evidence (17, S, S), mask and weight (1, S, S), stacked: (19, S, S)."""
 
     def __init__(self, rows: Tensor, length: int, seed: int) -> None:
         self.rows, self.length, self.seed = rows, length, seed
@@ -78,18 +82,25 @@ class Drawn(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Tensor:
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + index)
         one, two = torch.randint(len(self.rows), (2,), generator=draw).tolist()
         picture, shown = unpack(self.rows[one])
         other = unpack(self.rows[two])[0]
-        if torch.rand((), generator=draw) < 0.5:
-            picture, shown = picture.flip(-1), mirrored(shown)
         picture = self._misfitted(picture, draw)
         picture, mask = occlude(Scene(picture, other, shown.position[0], shown.face[0, 0]), draw)
+        picture = self._taken(picture, draw)
         noise = 0.012 * float(torch.rand((), generator=draw)) * torch.randn(picture.shape, generator=draw)
         weight = torch.maximum(shown.face, OUTSIDE * dilate(shown.head, AROUND))[0]
-        return evidence((picture + noise)[None].clamp_min(0), shown)[0], mask[None], weight
+        return torch.cat([evidence((picture + noise)[None].clamp_min(0), shown)[0], mask[None], weight]).half()
+
+    def _taken(self, picture: Tensor, draw: torch.Generator) -> Tensor:
+        """The picture as a smaller or softer one would show it, every fourth time."""
+        if torch.rand((), generator=draw) < 0.75:
+            return picture
+        size = int(SIDE * (0.4 + 0.6 * float(torch.rand((), generator=draw))))
+        small = F.interpolate(picture[None], (size, size), mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(small, (SIDE, SIDE), mode="bilinear", align_corners=False)[0]
 
     def _misfitted(self, picture: Tensor, draw: torch.Generator) -> Tensor:
         """The picture moved a little against its geometry, as a fit under an occluder is."""
@@ -102,11 +113,26 @@ class Drawn(Dataset):
         return sample(picture[None], at[None])[0]
 
 
-def mirrored(shown: Geometry) -> Geometry:
-    """The geometry of the picture flipped left to right."""
-    flip = torch.tensor([-1.0, 1.0, 1.0]).view(1, 3, 1, 1)
-    maps = {name: getattr(shown, name).flip(-1) for name in _KEPT}
-    return Geometry(**maps | {name: maps[name] * flip for name in ("position", "normal")})
+class Pool:
+    """The latest drawings: each is seen several times, from other windows and flipped, since drawing costs more than a step."""
+
+    def __init__(self, seed: int) -> None:
+        self.kept: list[Tensor] = []
+        self.draw = random.Random(seed)
+
+    def batch(self, fresh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take in fresh drawings (n, 19, S, S); evidence (BATCH, 17, WINDOW, WINDOW), mask and weight (BATCH, 1, WINDOW, WINDOW)."""
+        self.kept = [*self.kept, *fresh][-POOL:]
+        picked = torch.stack([self._seen(self.draw.choice(self.kept)) for _ in range(BATCH)]).float()
+        return picked.split((picked.shape[1] - 2, 1, 1), 1)
+
+    def _seen(self, drawing: Tensor) -> Tensor:
+        top, left = (self.draw.randint(0, SIDE - WINDOW) for _ in range(2))
+        window = drawing[:, top : top + WINDOW, left : left + WINDOW]
+        if self.draw.random() < 0.5:
+            window = window.flip(-1)
+            window[list(MIRRORED)] *= -1
+        return window
 
 
 def loss_of(logits: Tensor, mask: Tensor, weight: Tensor, warm: bool) -> Tensor:
@@ -129,14 +155,15 @@ def train(rows: Tensor, minutes: float, out: Path, seed: int, start: Path | None
         net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in load_file(start).items()})
     average = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
-    loader = DataLoader(Drawn(rows, 10**7, seed), BATCH, num_workers=1, prefetch_factor=8)
+    loader, pool = DataLoader(Drawn(rows, 10**7, seed), FRESH, num_workers=1, prefetch_factor=8), Pool(seed)
     started, recent = time.time(), []
-    for step, (seen, mask, weight) in enumerate(loader):
+    for step, fresh in enumerate(loader):
         done = (time.time() - started) / (60 * minutes)
         if done >= 1:
             break
         for group in optimiser.param_groups:
             group["lr"] = RATE * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+        seen, mask, weight = pool.batch(fresh)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(seen)
         loss = loss_of(logits.float(), mask, weight, done > WARM)
