@@ -36,7 +36,7 @@ _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
 _FAR = 32  # .. and pixels of it up to which distances to it are told apart: beyond the reach
 _RIM = 0.003  # metres beside the filmed contour that are still the head where the fit runs inside of it
-_JUMP = (2.0, 4.0)  # crop px by which the flow differs between neighbours where one begins to hide the other
+_JUMP = (3.0, 6.0)  # crop px by which the flow differs between neighbours where one begins to hide the other
 
 
 @dataclass(frozen=True)
