@@ -35,6 +35,8 @@ _FIELDS = 0.7  # crop px per plate px where the plate's own pixels are kept
 _FIELD = 192  # resolution of the gain, which is smooth
 _CONTOUR = 96  # resolution at which the head's contour is followed
 _FAR = 32  # .. and pixels of it up to which distances to it are told apart: beyond the reach
+_RIM = 0.003  # metres beside the filmed contour that are still the head where the fit runs inside of it
+_JUMP = (3.0, 6.0)  # crop px by which the flow differs between neighbours where one begins to hide the other
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
     person = _person(prior, crop, torch.zeros_like(moved)) if turned else moved.new_ones(len(moved), 1, _FIELD, _FIELD)
     if not torch.equal(before.screen, after.screen):
         seen = (2 * blur(seen, max(crop.size // 128, 1), 2) - 1).clamp(0, 1)  # small islands between ear and hair would tear the plate
-        around, outside = _follow_contour(before, after, person)
+        around, outside = _follow_contour(before, after, person, _RIM if turned else 0.0)
         if turned:
             seen = seen * sample(person, surface.filmed_at * (_FIELD / crop.size))
         moved, seen = torch.lerp(moved, around, outside), torch.maximum(seen, outside)
@@ -105,6 +107,8 @@ def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: in
         twin, twin_alpha = other_side(surface, filmed.illumination, picture, person)
         colour = torch.lerp(twin, colour, alpha / (alpha + twin_alpha * (1 - alpha)).clamp_min(1e-4))
         alpha = 1 - (1 - alpha) * (1 - twin_alpha)
+        edge, edge_alpha = _smooth_edges(flow, picture)
+        alpha, colour = torch.maximum(alpha, edge_alpha), torch.lerp(edge, colour, alpha)
     if foreign:
         skin, skin_alpha = foreign_skin(surface, prior.identity, filmed, picture, look or SwapLook())
         under = alpha * (1 - skin_alpha)
@@ -220,11 +224,25 @@ def _changing(flow: Tensor, gain: Tensor, alpha: Tensor) -> Tensor:
     return ((soft - 0.01) / 0.98).clamp(0, 1)
 
 
-def _follow_contour(before: PosedHead, after: PosedHead, person: Tensor) -> tuple[Tensor, Tensor]:
+def _smooth_edges(flow: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear colour (F, 3, H, W) and alpha (F, 1, H, W) of the pixels where one surface hides another.
+
+    There the flow (F, 2, H, W) jumps, and between two pixels it would read whatever lies between the two places in the plate: a bright
+    or dark line. The colours on both sides are mixed instead. picture: (F, 3, H, W) the linear plate in the crop.
+    """
+    low, high = _JUMP
+    jump = (dilate(flow, 1) + dilate(-flow, 1)).amax(1, keepdim=True)
+    size = flow.shape[-1]
+    warped = sample(picture, pixel_grid(size, size, flow) + flow.permute(0, 2, 3, 1))
+    return blur(warped, 1, 1), ((jump - low) / (high - low)).clamp(0, 1)
+
+
+def _follow_contour(before: PosedHead, after: PosedHead, person: Tensor, rim: float) -> tuple[Tensor, Tensor]:
     """Flow beside a head that turns, (F, 2, H, W) in crop px, and where it holds, (F, 1, H, W).
 
     A turning head hides surface behind its contour, which the mesh cannot tell the plate. So the plate beside the head keeps its distance
-    to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one.
+    to the contour: a pixel at signed distance s of the new contour reads the plate at distance s of the old one. Next to a contour that
+    moved it is read up to `rim` metres farther out, since a little of the head always shows beside the fitted one.
     """
     filmed, composed = (F.interpolate(_head_mask(x), (_CONTOUR, _CONTOUR), mode="area") for x in (before, after))
     # Where the fit reaches beyond the person, the background must not be drawn in.
@@ -232,7 +250,10 @@ def _follow_contour(before: PosedHead, after: PosedHead, person: Tensor) -> tupl
     old, new = blur(signed_distance(torch.cat([filmed, composed]), _FAR), 1, 1).chunk(2)
     padded = F.pad(old, (1, 1, 1, 1), mode="replicate")
     slope = torch.cat([padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]], 1)
-    flow = F.normalize(slope, dim=1) * (new - old) * (before.size / _CONTOUR)
+    apart, rim = new - old, rim * _CONTOUR / CROP_METRES
+    if rim:
+        apart = apart + apart.abs().clamp(max=rim) * (1 - new.abs() / (4 * rim)).clamp(0, 1)
+    flow = F.normalize(slope, dim=1) * apart * (before.size / _CONTOUR)
     size = (before.size, before.size)
     return F.interpolate(flow, size, mode="bilinear", align_corners=False), 1 - _head_mask(after)
 

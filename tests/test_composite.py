@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamicface.composite import apply_change, compute_change, is_unchanged
-from dynamicface.conventions import ARKIT_NAMES, srgb_to_linear
+from dynamicface.composite import Change, _smooth_edges, apply_change, compute_change, is_unchanged
+from dynamicface.conventions import ARKIT_NAMES, linear_to_srgb, srgb_to_linear
 from dynamicface.dials import DIALS
 from dynamicface.edit import edit_expression, edit_identity, edit_light, edit_pose
 from dynamicface.images import sample_crops
@@ -16,7 +16,7 @@ from dynamicface.prior import light
 from dynamicface.prior.camera import euler_from_rotation
 from dynamicface.prior.estimate import select_frames
 from dynamicface.prior.geometry import face_crop
-from dynamicface.types import FacePrior, Filmed, Identity
+from dynamicface.types import FaceCrop, FacePrior, Filmed, Identity
 
 WINDOW = 4  # frames the pipeline renders at once
 SMILE = [ARKIT_NAMES.index(name) for name in ("mouthSmileLeft", "mouthSmileRight")]
@@ -159,6 +159,23 @@ def test_a_turn_moves_alone(pipeline, fitted, portrait, yaw):
     face = pipeline.head.landmarks(pipeline.head.vertices(again.identity.shape[None], again.expression))
     assert face.diff(dim=0).norm(dim=-1).mean() < 2.5e-3, "the expression's own motion, metres"
     assert pipeline.track(turned).embedding @ fitted.identity.embedding > 0.7
+
+
+def test_what_lies_between_two_surfaces_is_not_drawn_along_their_edge():
+    size, scale = 64, 0.7
+    picture = torch.full((1, 3, size, size), 0.2)
+    picture[..., 36:48] = 0.9
+    flow = torch.zeros(1, 2, size, size)
+    flow[:, 0, :, 32:] = 20.0  # the right half shows what is beyond the bright bar
+    matrix = torch.tensor([[[scale, 0.0, 0.0], [0.0, scale, 0.0]]])
+    plate = linear_to_srgb(F.interpolate(picture, scale_factor=1 / scale, mode="bilinear")).permute(0, 2, 3, 1)
+    edge, alpha = _smooth_edges(flow, picture)
+    drawn = []
+    for layer_alpha in (torch.zeros_like(alpha), alpha):
+        change = Change(FaceCrop(matrix, size), flow, torch.ones(1, 3, size, size), edge, layer_alpha, torch.ones(1, 1, size, size))
+        drawn.append(float(apply_change(plate, change)[0][0, 20:40, 30:60].max()))
+    assert drawn[0] > 0.8 and abs(drawn[1] - float(plate.min())) < 0.02, drawn
+    assert float(_smooth_edges(torch.zeros_like(flow), picture)[1].max()) == 0.0
 
 
 def test_a_lamp_lights_its_own_side_and_moves_nothing(pipeline, fitted):
