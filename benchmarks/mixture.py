@@ -1,4 +1,5 @@
-"""The Mixture-of-Guiders against injecting the same guiders one after another; the reference's cache; precision; cost over frames.
+"""The Mixture-of-Guiders against injecting the same guiders one after another and against diffusers' ControlNets; the reference's cache;
+precision; cost over frames.
 
 Speed and memory only: the networks have random weights, which cost the same as trained ones. Three ways to inject K guiders over S steps,
 with the same weights:
@@ -27,11 +28,13 @@ from dynamicface import FacePipeline
 from dynamicface.generator.network import Conditions, Generator, GeneratorConfig
 from dynamicface.guiders import GUIDERS, MixtureOfGuiders, ParallelAttention, mix
 
-from .common import SEED, Figure, Options, Table, command
+from .common import SEED, Figure, Options, SkippedError, Table, command
+from .controlnets import Peers
 from .speed import timed
 
 SIZE, STEPS, FRAMES, REPEATS = 256, 4, 2, 5
 WIDTH, TOKEN, QUERIES, TOKENS, HEADS = 320, 320, 1024, 64, 8  # of Stable Diffusion 1.5's first attention at 256 px
+SHRINK = 4  # of the peer's widths, for a CPU
 COUNTS, CLIPS = tuple(range(1, len(GUIDERS) + 1)), (1, 2, 4, 8, 16)
 WAYS = ("serial, every step", "serial, kept", "mixture")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,6 +47,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         return [
             published_stack(options.device, repeats, counts),
             whole_generator(options.device, repeats, counts),
+            against_controlnets(options.device, repeats, counts, **({"frames": 1, "size": SIZE // 2} if options.quick else {})),
             reference_cache(options.device, repeats),
             precision(options.device, repeats, *((1, SIZE // 2) if options.quick else (FRAMES, SIZE))),
             over_frames(options.device, repeats, clips),
@@ -101,6 +105,50 @@ def guided_run(network: Generator, picture: Tensor, maps: dict[str, Tensor], way
         reader.guiders = attention
 
 
+def against_controlnets(
+    device: str,
+    repeats: int,
+    counts: Sequence[int] = COUNTS,
+    *,
+    frames: int = FRAMES,
+    size: int = SIZE,
+    steps: int = STEPS,
+    shrink: int = SHRINK,
+) -> Table:
+    """A plain diffusers pipeline with a ControlNet per guide, against the mixture on the same U-Net."""
+    title, key = "Against diffusers' ControlNets in series, the same U-Net: frames/s", f"mixture.over_controlnets_{counts[-1]}"
+    columns = (
+        "guiders",
+        "U-Net alone",
+        "ControlNets in series",
+        "mixture",
+        "mixture over ControlNets",
+        "peak MB, ControlNets",
+        "peak MB, mixture",
+    )
+    what = f"frames of {size} px, {frames} at once, {steps} DDIM steps, Stable Diffusion 1.5's layout at 1/{shrink} of its widths"
+    rows, gain = [], []
+    for count in counts:
+        try:
+            peers = Peers(GUIDERS[:count], shrink, device)
+        except SkippedError as reason:
+            return Table(title, columns, [], f"Not measured: {reason}", missing={key: str(reason)})
+        given, one = peers.inputs(frames, size, steps), peers.inputs(frames, size, 1)
+        ways = (peers.alone, peers.series, peers.mixture)
+        times = list(compare({way.__name__: partial(way, given) for way in ways}, device, repeats).values())
+        gain = [slow / fast for slow, fast in zip(times[1], times[2], strict=True)]
+        peaks = [
+            peers.weights(part) + peak(partial(way, one)) for part, way in ((peers.controls, peers.series), (peers.guiders, peers.mixture))
+        ]
+        rows.append((count, *(1e3 * frames / median(time) for time in times), median(gain), *(value / 1e6 for value in peaks)))
+    note = (
+        f"F{what[1:]}, no classifier-free guidance, no text encoder and no VAE. Both sides share one U-Net, scheduler, latents, "
+        "prompt and guides; weights are random, so this says nothing about pictures. A ControlNet is a copy of half the U-Net that runs at "
+        "every step; a guider is eight convolutions once per frame. Ratios are medians of paired repeats; memory: weights and one step."
+    )
+    return Table(title, columns, rows, note, (Figure.repeated(key, gain, "", "higher", what),))
+
+
 def reference_cache(device: str, repeats: int) -> Table:
     """The detail stream written once per clip, or at every step."""
     network = generator(device)
@@ -136,10 +184,9 @@ def precision(device: str, repeats: int, frames: int = FRAMES, size: int = SIZE)
         work = partial(denoise, network, picture, conditions)
         time = median(float(timed(lambda _, work=work: work(), None, device)[0]) for _ in range(times))
         weights = sum(parameter.nbytes for parameter in network.parameters())
-        with PeakMemory() as memory:
-            denoise(network, picture, conditions)
-        peaks[name] = weights + memory.peak
-        rows.append((name, time / frames, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
+        made = peak(partial(denoise, network, picture, conditions))
+        peaks[name] = weights + made
+        rows.append((name, time / frames, weights / 1e6, made / 1e6, 1 - peaks[name] / peaks["float32"]))
     saved = 100 * (1 - peaks["float16"] / peaks["float32"])
     return Table(
         "Precision of the embedded generator, one step",
@@ -262,6 +309,13 @@ def compare(ways: dict[str, Callable[[], None]], device: str, repeats: int) -> d
             if repeat:  # the first warms up
                 times[name].append(elapsed)
     return times
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that some work holds at once, beside what there was before."""
+    with PeakMemory() as memory:
+        work()
+    return memory.peak
 
 
 class PeakMemory(TorchDispatchMode):
