@@ -94,7 +94,7 @@ def guided_run(network: Generator, picture: Tensor, maps: dict[str, Tensor], way
     """All steps of the generator, its guiders injected one way or another."""
     readers = [module for module in network.modules() if isinstance(getattr(module, "guiders", None), ParallelAttention)]
     together = [module.guiders for module in readers]
-    condition = network.condition if way == WAYS[2] else partial(serial_conditions, network)
+    condition = (lambda given: network.keep(network.condition(given))) if way == WAYS[2] else partial(serial_conditions, network)
     for reader, attention in zip(readers, together, strict=True):
         reader.guiders = attention if way == WAYS[2] else OneAfterAnother(attention)
     for step in range(STEPS):
@@ -142,7 +142,7 @@ def against_controlnets(
         ]
         rows.append((count, *(1e3 * frames / median(time) for time in times), median(gain), *(value / 1e6 for value in peaks)))
     note = (
-        f"F{what[1:]}, no classifier-free guidance, no text encoder and no VAE. Both sides share one U-Net, scheduler, latents, "
+        f"Measured on {what}, no classifier-free guidance, no text encoder and no VAE. Both sides share one U-Net, scheduler, latents, "
         "prompt and guides; weights are random, so this says nothing about pictures. A ControlNet is a copy of half the U-Net that runs at "
         "every step; a guider is eight convolutions once per frame. Ratios are medians of paired repeats; memory: weights and one step."
     )
@@ -153,12 +153,12 @@ def reference_cache(device: str, repeats: int) -> Table:
     """The detail stream written once per clip, or at every step."""
     network = generator(device)
     picture, maps, source = inputs(FRAMES, device, GUIDERS)
-    conditions = network.condition(maps)
+    conditions = network.keep(network.condition(maps))
 
     def once() -> None:
-        bank = network.remember(source)
+        kept = network.keep(replace(conditions, bank=network.remember(source)))
         for _ in range(STEPS):
-            denoise(network, picture, replace(conditions, bank=bank))
+            denoise(network, picture, kept)
 
     def always() -> None:
         for _ in range(STEPS):
@@ -179,7 +179,7 @@ def precision(device: str, repeats: int, frames: int = FRAMES, size: int = SIZE)
     for name, dtype in PRECISIONS.items():
         network = generator(device).to(dtype)
         picture, maps, source = (cast(value, dtype) for value in inputs(frames, device, GUIDERS, size))
-        conditions = network.condition(maps, reference=source)
+        conditions = network.keep(network.condition(maps, reference=source))
         times = 1 if dtype is torch.float16 and device == "cpu" else repeats  # processors compute it in software, very slowly
         work = partial(denoise, network, picture, conditions)
         time = median(float(timed(lambda _, work=work: work(), None, device)[0]) for _ in range(times))
@@ -204,7 +204,7 @@ def over_frames(device: str, repeats: int, clips: Sequence[int] = CLIPS) -> Tabl
         picture, maps, source = inputs(frames, device, GUIDERS)
 
         def work(picture=picture, maps=maps, source=source) -> None:
-            conditions = network.condition(maps, reference=source)
+            conditions = network.keep(network.condition(maps, reference=source))
             for _ in range(STEPS):
                 denoise(network, picture, conditions)
 

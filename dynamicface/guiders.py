@@ -156,16 +156,20 @@ class ParallelAttention(nn.Module):
         self.gate = Constant(torch.zeros(guiders), **factory)
 
     def forward(self, x: Tensor, tokens: Tensor, strength: Tensor) -> Tensor:
-        length = tokens.shape[2]
-        scale = strength.to(x) * self.gate(x).tanh()
-        value = self.to_v(tokens) * scale[..., None, None]
-        q, k, v = (
-            rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (self.to_q(x), self.to_k(tokens).flatten(1, 2), value.flatten(1, 2))
-        )
+        return self.read(x, *self.remember(tokens, strength))
+
+    def remember(self, tokens: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values side by side (B, K T + 1, 2 D), and which of them are in view (B, K T + 1); they do not depend on x."""
+        scale = strength.to(tokens) * self.gate(tokens).tanh()
+        memory = torch.cat([self.to_k(tokens), self.to_v(tokens) * scale[..., None, None]], -1).flatten(1, 2)
+        seen = (strength != 0).repeat_interleave(tokens.shape[2], 1)
         # A silent null token, always in view, keeps the softmax defined when every guider is off.
-        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-        seen = F.pad((strength != 0).repeat_interleave(length, 1), (0, 1), value=True)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        return F.pad(memory, (0, 0, 0, 1)), F.pad(seen, (0, 1), value=True)
+
+    def read(self, x: Tensor, memory: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, N, D) from what :meth:`remember` returned; seen None = all of it is in view, which is faster."""
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (self.to_q(x), *memory.chunk(2, -1)))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if seen is None else seen[:, None, None])
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 
