@@ -5,8 +5,8 @@ Speed and memory only: the networks have random weights, which cost the same as 
 with the same weights:
 
 serial, every step   each guider's convolutions at every step, then one attention per guider, one after another
-serial, kept         features once per frame, then one attention per guider, one after another
-mixture              features of all guiders once per frame as one grouped pass, then one attention over all guiders' tokens
+serial, kept         features, their mixture, keys and values once per frame, then one attention per guider, one after another
+mixture              the same once per frame (one grouped pass, but on a CPU), then one attention over all guiders' tokens
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         return [
             published_stack(options.device, repeats, counts),
             whole_generator(options.device, repeats, counts),
-            against_controlnets(options.device, repeats, counts, **({"frames": 1, "size": SIZE // 2} if options.quick else {})),
+            against_controlnets(options.device, repeats, counts, size=SIZE // 2 if options.quick else SIZE),
             reference_cache(options.device, repeats),
             precision(options.device, repeats, *((1, SIZE // 2) if options.quick else (FRAMES, SIZE))),
             over_frames(options.device, repeats, clips),
@@ -79,28 +79,29 @@ def published_stack(device: str, repeats: int, counts: Sequence[int] = COUNTS) -
 
 def whole_generator(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """The same comparison with the embedded generator around it."""
-    rows = []
+    rows, gain = [], []
     for count in counts:
         network = generator(device, guiders=GUIDERS[:count])
         picture, maps, _ = inputs(FRAMES, device, GUIDERS[:count])
         times = compare({way: partial(guided_run, network, picture, maps, way) for way in WAYS}, device, repeats)
-        ratio = median(a / b for a, b in zip(times[WAYS[0]], times[WAYS[2]], strict=True))
-        rows.append((count, *(1e3 * FRAMES / median(times[way]) for way in WAYS), ratio))
-    note = f"The whole generator: {FRAMES} frames of {SIZE} px, {STEPS} steps."
-    return Table("Embedded generator with guiders: frames/s", ("guiders", *WAYS, "mixture over serial"), rows, note)
+        gain = [slow / fast for slow, fast in zip(times[WAYS[0]], times[WAYS[2]], strict=True)]
+        rows.append((count, *(1e3 * FRAMES / median(times[way]) for way in WAYS), median(gain)))
+    what = f"{FRAMES} frames of {SIZE} px, {STEPS} steps"
+    figure = Figure.repeated(f"mixture.generator_speedup_{counts[-1]}", gain, "", "higher", f"whole embedded generator: {what}")
+    note = f"The whole generator: {what}."
+    return Table("Embedded generator with guiders: frames/s", ("guiders", *WAYS, "mixture over serial"), rows, note, (figure,))
 
 
 def guided_run(network: Generator, picture: Tensor, maps: dict[str, Tensor], way: str) -> None:
     """All steps of the generator, its guiders injected one way or another."""
     readers = [module for module in network.modules() if isinstance(getattr(module, "guiders", None), ParallelAttention)]
     together = [module.guiders for module in readers]
-    condition = (lambda given: network.keep(network.condition(given))) if way == WAYS[2] else partial(serial_conditions, network)
     for reader, attention in zip(readers, together, strict=True):
         reader.guiders = attention if way == WAYS[2] else OneAfterAnother(attention)
-    for step in range(STEPS):
-        if step == 0 or way == WAYS[0]:
-            conditions = condition(maps)
-        denoise(network, picture, conditions)
+    if way != WAYS[0]:
+        kept = network.keep(network.condition(maps) if way == WAYS[2] else serial_conditions(network, maps))
+    for _ in range(STEPS):
+        denoise(network, picture, serial_conditions(network, maps) if way == WAYS[0] else kept)
     for reader, attention in zip(readers, together, strict=True):
         reader.guiders = attention
 
@@ -110,7 +111,7 @@ def against_controlnets(
     repeats: int,
     counts: Sequence[int] = COUNTS,
     *,
-    frames: int = FRAMES,
+    frames: int = 1,
     size: int = SIZE,
     steps: int = STEPS,
     shrink: int = SHRINK,
@@ -218,22 +219,25 @@ def injections(guiders: MixtureOfGuiders, attention: ParallelAttention, maps: di
     strength = x.new_ones(len(x), len(maps), 1, 1, 1)
     serial = OneAfterAnother(attention)
 
-    def add(features: Tensor, read: nn.Module) -> Tensor:
-        return mix(features, strength, guiders.fusion).sum() + read(x, tokens_of(features), strength.flatten(1)).sum()
+    def prepare(features: Tensor, read: nn.Module) -> tuple[Tensor, Tensor]:
+        return mix(features, strength, guiders.fusion), read.remember(tokens_of(features), strength.flatten(1))[0]
+
+    def add(prepared: tuple[Tensor, Tensor], read: nn.Module) -> Tensor:
+        return prepared[0].sum() + read.read(x, prepared[1]).sum()
 
     def every_step() -> None:
         for _ in range(STEPS):
-            add(guiders.features(maps, grouped=False), serial)
+            add(prepare(guiders.features(maps, grouped=False), serial), serial)
 
     def kept() -> None:
-        features = guiders.features(maps, grouped=False)
+        prepared = prepare(guiders.features(maps, grouped=False), serial)
         for _ in range(STEPS):
-            add(features, serial)
+            add(prepared, serial)
 
     def mixture() -> None:
-        features = guiders.features(maps)
+        prepared = prepare(guiders.features(maps), attention)
         for _ in range(STEPS):
-            add(features, attention)
+            add(prepared, attention)
 
     return every_step, kept, mixture
 
@@ -251,11 +255,17 @@ class OneAfterAnother(nn.Module):
         self.together = together
 
     def forward(self, x: Tensor, tokens: Tensor, strength: Tensor) -> Tensor:
-        gate, out = self.together.gate.weight, x
-        for k in range(tokens.shape[1]):
-            self.together.gate.weight = nn.Parameter(gate[k : k + 1], requires_grad=False)
-            out = out + self.together(out, tokens[:, k : k + 1], strength[:, k : k + 1])
-        self.together.gate.weight = gate
+        memory, seen = self.remember(tokens, strength)
+        return self.read(x, memory, None if seen.all() else seen)
+
+    def remember(self, tokens: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        return self.together.remember(tokens, strength)
+
+    def read(self, x: Tensor, memory: Tensor, seen: Tensor | None = None) -> Tensor:
+        length, out = (memory.shape[1] - 1) // len(self.together.gate.weight), x
+        for start in range(0, memory.shape[1] - 1, length):  # each guider's own, with the silent null token
+            part = [*range(start, start + length), -1]
+            out = out + self.together.read(out, memory[:, part], None if seen is None else seen[:, part])
         return out - x
 
 
