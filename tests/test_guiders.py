@@ -1,4 +1,4 @@
-"""The Mixture-of-Guiders: one grouped pass or one guider after another, and attention in one go or with what it reads kept, are the same."""
+"""The Mixture-of-Guiders: one grouped pass is the guiders one after another, and attention may keep what it reads."""
 
 from __future__ import annotations
 
