@@ -284,8 +284,8 @@ def serial_conditions(network: Generator, maps: dict[str, Tensor]) -> Conditions
 
 
 def generator(device: str, **changes) -> Generator:
-    """The embedded generator's network with random weights, of which no layer is silent."""
-    return stirred(Generator(GeneratorConfig(**changes))).to(device)
+    """The embedded generator's network with random weights, of which no layer is silent; in memory as one that was loaded."""
+    return stirred(Generator(GeneratorConfig(**changes))).to(device, memory_format=torch.channels_last)
 
 
 def stirred(module: nn.Module) -> nn.Module:
