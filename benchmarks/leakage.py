@@ -1,7 +1,8 @@
 """Leakage between the factors: move one, find and fit the face anew in the picture, and see how far every other factor moved with it.
 
-Both pictures are measured: the composite in the plate, and the bare render of the head over grey. What the fit anew does to a face in which
-nothing moved is a row of its own, for no other row can be better than the measurement.
+Three pictures are measured: the composite in the plate, the bare render of the head over grey, and, for the expression alone, what the
+embedded generator makes of the composite with all its guiders on (do they hold their own against the dial?). What the fit anew does to a
+face in which nothing moved is a row of its own, for no other row can be better than the measurement.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dynamicface import FacePipeline, FacePrior, FaceTrack, compose_prior
+from dynamicface.generator.face_generator import FaceGenerator
 from dynamicface.images import sample_crops
 from dynamicface.metrics import cosine, factor_change, outside_difference, refit
 from dynamicface.paste import paste_back
@@ -39,6 +41,7 @@ MOVES: dict[str, tuple[str, dict[str, float]]] = {
     "jaw +0.8, nose +0.8, eyes +0.5": ("identity", {"jaw_width": 0.8, "nose_width": 0.8, "eye_size": 0.5}),
     "key light 0.8 from 60 degrees": ("light", {"light": 0.8, "azimuth": 60.0}),
 }
+CONFLICT = {f"smile {value:g}, generated": value for value in (0.5, 1.0)}
 FACTORS = ("identity", "expression", "gaze", "pose", "pose by flow", "light", "outside")
 UNITS = ("1 - cosine", "RMS", "degrees", "degrees", "degrees", "% of shading", "largest difference")
 
@@ -56,7 +59,8 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     photos = options.data.portraits(options.count(QUICK_FACES if options.quick else FACES))
     composited: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     rendered: dict[str, list[tuple[float, ...]]] = defaultdict(list)
-    ground = None
+    generated: dict[str, list[tuple[float, ...]]] = defaultdict(list)
+    generator, ground = FaceGenerator.load(device=options.device), None
     for number, path in enumerate(photos):
         plate = load(path, options.device)
         track = retrack(pipe, plate)
@@ -68,6 +72,8 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
             composited[name].append(change)
         for name, change in _as_render(pipe, prior):
             rendered[name].append(change)
+        for name, change in _generated(pipe, prior, generator):
+            generated[name].append(change)
         ground = prior
         log.info("leakage %d of %d: %s", number + 1, len(photos), path.name)
     if not composited:
@@ -76,6 +82,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     return [
         _table(f"Leakage between factors, composited into the plate; {data}", composited, _figures(composited, data)),
         _table(f"Leakage between factors, the bare render; {data}", rendered, ()),
+        _table(f"Expression against the other guiders, generated in one step; {data}", generated, ()),
     ]
 
 
@@ -115,6 +122,18 @@ def _as_render(pipe: FacePipeline, prior: FacePrior) -> Iterator[tuple[str, tupl
         yield from _row(name, _change(pipe, before, _look(pipe, shown(edited), edited), None))
 
 
+def _generated(pipe: FacePipeline, prior: FacePrior, generator: FaceGenerator) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """The expression dial with all guiders of the embedded generator on, against the generated picture of the dial at 0."""
+
+    def shown(part: FacePrior) -> Tensor:
+        return generator.render(part, pipe.head, pipe.render(part)[0], source=prior, steps=1)[0]
+
+    before = _look(pipe, shown(prior), prior)
+    for name, smile in CONFLICT.items():
+        edited = pipe.edit(prior, smile=smile)
+        yield from _row(name, _change(pipe, before, _look(pipe, shown(edited), edited), None, True))
+
+
 def _look(pipe: FacePipeline, picture: Tensor, prior: FacePrior) -> Seen | None:
     """Find the face anew; its identity is held at what the prior says. None where it is not found."""
     track = retrack(pipe, picture)
@@ -152,7 +171,7 @@ def _table(title: str, found: dict[str, list[tuple[float, ...]]], figures: tuple
     shown = [i for i in range(len(FACTORS)) if not np.isnan([change[i] for rows in found.values() for change in rows]).all()]
     rows = []
     for name, changes in found.items():
-        factor = MOVES[name][0] if name in MOVES else "" if name == NOTHING else "background"
+        factor = MOVES[name][0] if name in MOVES else "expression" if name in CONFLICT else "" if name == NOTHING else "background"
         columns = list(zip(*changes, strict=True))
         rows.append((factor, name, len(changes), *(_cell(np.array(columns[i]), factor == FACTORS[i]) for i in shown)))
     columns = ("factor", "moved", "faces", *(f"{FACTORS[i]}, {UNITS[i]}" for i in shown))

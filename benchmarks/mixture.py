@@ -1,11 +1,12 @@
-"""The Mixture-of-Guiders against injecting the same guiders one after another; the reference's cache; precision; cost over frames.
+"""The Mixture-of-Guiders against injecting the same guiders one after another and against diffusers' ControlNets; the reference's cache;
+precision; cost over frames.
 
 Speed and memory only: the networks have random weights, which cost the same as trained ones. Three ways to inject K guiders over S steps,
 with the same weights:
 
 serial, every step   each guider's convolutions at every step, then one attention per guider, one after another
-serial, kept         features once per frame, then one attention per guider, one after another
-mixture              features of all guiders once per frame as one grouped pass, then one attention over all guiders' tokens
+serial, kept         features, their mixture, keys and values once per frame, then one attention per guider, one after another
+mixture              the same once per frame (one grouped pass, but on a CPU), then one attention over all guiders' tokens
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from dynamicface import FacePipeline
 from dynamicface.generator.network import Conditions, Generator, GeneratorConfig
 from dynamicface.guiders import GUIDERS, MixtureOfGuiders, ParallelAttention, mix
 
-from .common import SEED, Figure, Options, Table, command
+from .common import SEED, Figure, Options, SkippedError, Table, command
+from .controlnets import Peers
 from .speed import timed
 
 SIZE, STEPS, FRAMES, REPEATS = 256, 4, 2, 5
 WIDTH, TOKEN, QUERIES, TOKENS, HEADS = 320, 320, 1024, 64, 8  # of Stable Diffusion 1.5's first attention at 256 px
+SHRINK = 4  # of the peer's widths, for a CPU
 COUNTS, CLIPS = tuple(range(1, len(GUIDERS) + 1)), (1, 2, 4, 8, 16)
 WAYS = ("serial, every step", "serial, kept", "mixture")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,6 +47,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
         return [
             published_stack(options.device, repeats, counts),
             whole_generator(options.device, repeats, counts),
+            against_controlnets(options.device, repeats, counts, size=SIZE // 2 if options.quick else SIZE),
             reference_cache(options.device, repeats),
             precision(options.device, repeats, *((1, SIZE // 2) if options.quick else (FRAMES, SIZE))),
             over_frames(options.device, repeats, clips),
@@ -75,42 +79,87 @@ def published_stack(device: str, repeats: int, counts: Sequence[int] = COUNTS) -
 
 def whole_generator(device: str, repeats: int, counts: Sequence[int] = COUNTS) -> Table:
     """The same comparison with the embedded generator around it."""
-    rows = []
+    rows, gain = [], []
     for count in counts:
         network = generator(device, guiders=GUIDERS[:count])
         picture, maps, _ = inputs(FRAMES, device, GUIDERS[:count])
         times = compare({way: partial(guided_run, network, picture, maps, way) for way in WAYS}, device, repeats)
-        ratio = median(a / b for a, b in zip(times[WAYS[0]], times[WAYS[2]], strict=True))
-        rows.append((count, *(1e3 * FRAMES / median(times[way]) for way in WAYS), ratio))
-    note = f"The whole generator: {FRAMES} frames of {SIZE} px, {STEPS} steps."
-    return Table("Embedded generator with guiders: frames/s", ("guiders", *WAYS, "mixture over serial"), rows, note)
+        gain = [slow / fast for slow, fast in zip(times[WAYS[0]], times[WAYS[2]], strict=True)]
+        rows.append((count, *(1e3 * FRAMES / median(times[way]) for way in WAYS), median(gain)))
+    what = f"{FRAMES} frames of {SIZE} px, {STEPS} steps"
+    figure = Figure.repeated(f"mixture.generator_speedup_{counts[-1]}", gain, "", "higher", f"whole embedded generator: {what}")
+    note = f"The whole generator: {what}."
+    return Table("Embedded generator with guiders: frames/s", ("guiders", *WAYS, "mixture over serial"), rows, note, (figure,))
 
 
 def guided_run(network: Generator, picture: Tensor, maps: dict[str, Tensor], way: str) -> None:
     """All steps of the generator, its guiders injected one way or another."""
     readers = [module for module in network.modules() if isinstance(getattr(module, "guiders", None), ParallelAttention)]
     together = [module.guiders for module in readers]
-    condition = network.condition if way == WAYS[2] else partial(serial_conditions, network)
     for reader, attention in zip(readers, together, strict=True):
         reader.guiders = attention if way == WAYS[2] else OneAfterAnother(attention)
-    for step in range(STEPS):
-        if step == 0 or way == WAYS[0]:
-            conditions = condition(maps)
-        denoise(network, picture, conditions)
+    if way != WAYS[0]:
+        kept = network.keep(network.condition(maps) if way == WAYS[2] else serial_conditions(network, maps))
+    for _ in range(STEPS):
+        denoise(network, picture, serial_conditions(network, maps) if way == WAYS[0] else kept)
     for reader, attention in zip(readers, together, strict=True):
         reader.guiders = attention
+
+
+def against_controlnets(
+    device: str,
+    repeats: int,
+    counts: Sequence[int] = COUNTS,
+    *,
+    frames: int = 1,
+    size: int = SIZE,
+    steps: int = STEPS,
+    shrink: int = SHRINK,
+) -> Table:
+    """A plain diffusers pipeline with a ControlNet per guide, against the mixture on the same U-Net."""
+    title, key = "Against diffusers' ControlNets in series, the same U-Net: frames/s", f"mixture.over_controlnets_{counts[-1]}"
+    columns = (
+        "guiders",
+        "U-Net alone",
+        "ControlNets in series",
+        "mixture",
+        "mixture over ControlNets",
+        "peak MB, ControlNets",
+        "peak MB, mixture",
+    )
+    what = f"frames of {size} px, {frames} at once, {steps} DDIM steps, Stable Diffusion 1.5's layout at 1/{shrink} of its widths"
+    rows, gain = [], []
+    for count in counts:
+        try:
+            peers = Peers(GUIDERS[:count], shrink, device)
+        except SkippedError as reason:
+            return Table(title, columns, [], f"Not measured: {reason}", missing={key: str(reason)})
+        given, one = peers.inputs(frames, size, steps), peers.inputs(frames, size, 1)
+        ways = (peers.alone, peers.series, peers.mixture)
+        times = list(compare({way.__name__: partial(way, given) for way in ways}, device, repeats).values())
+        gain = [slow / fast for slow, fast in zip(times[1], times[2], strict=True)]
+        peaks = [
+            peers.weights(part) + peak(partial(way, one)) for part, way in ((peers.controls, peers.series), (peers.guiders, peers.mixture))
+        ]
+        rows.append((count, *(1e3 * frames / median(time) for time in times), median(gain), *(value / 1e6 for value in peaks)))
+    note = (
+        f"Measured on {what}, no classifier-free guidance, no text encoder and no VAE. Both sides share one U-Net, scheduler, latents, "
+        "prompt and guides; weights are random, so this says nothing about pictures. A ControlNet is a copy of half the U-Net that runs at "
+        "every step; a guider is eight convolutions once per frame. Ratios are medians of paired repeats; memory: weights and one step."
+    )
+    return Table(title, columns, rows, note, (Figure.repeated(key, gain, "", "higher", what),))
 
 
 def reference_cache(device: str, repeats: int) -> Table:
     """The detail stream written once per clip, or at every step."""
     network = generator(device)
     picture, maps, source = inputs(FRAMES, device, GUIDERS)
-    conditions = network.condition(maps)
+    conditions = network.keep(network.condition(maps))
 
     def once() -> None:
-        bank = network.remember(source)
+        kept = network.keep(replace(conditions, bank=network.remember(source)))
         for _ in range(STEPS):
-            denoise(network, picture, replace(conditions, bank=bank))
+            denoise(network, picture, kept)
 
     def always() -> None:
         for _ in range(STEPS):
@@ -131,15 +180,14 @@ def precision(device: str, repeats: int, frames: int = FRAMES, size: int = SIZE)
     for name, dtype in PRECISIONS.items():
         network = generator(device).to(dtype)
         picture, maps, source = (cast(value, dtype) for value in inputs(frames, device, GUIDERS, size))
-        conditions = network.condition(maps, reference=source)
+        conditions = network.keep(network.condition(maps, reference=source))
         times = 1 if dtype is torch.float16 and device == "cpu" else repeats  # processors compute it in software, very slowly
         work = partial(denoise, network, picture, conditions)
         time = median(float(timed(lambda _, work=work: work(), None, device)[0]) for _ in range(times))
         weights = sum(parameter.nbytes for parameter in network.parameters())
-        with PeakMemory() as memory:
-            denoise(network, picture, conditions)
-        peaks[name] = weights + memory.peak
-        rows.append((name, time / frames, weights / 1e6, memory.peak / 1e6, 1 - peaks[name] / peaks["float32"]))
+        made = peak(partial(denoise, network, picture, conditions))
+        peaks[name] = weights + made
+        rows.append((name, time / frames, weights / 1e6, made / 1e6, 1 - peaks[name] / peaks["float32"]))
     saved = 100 * (1 - peaks["float16"] / peaks["float32"])
     return Table(
         "Precision of the embedded generator, one step",
@@ -157,7 +205,7 @@ def over_frames(device: str, repeats: int, clips: Sequence[int] = CLIPS) -> Tabl
         picture, maps, source = inputs(frames, device, GUIDERS)
 
         def work(picture=picture, maps=maps, source=source) -> None:
-            conditions = network.condition(maps, reference=source)
+            conditions = network.keep(network.condition(maps, reference=source))
             for _ in range(STEPS):
                 denoise(network, picture, conditions)
 
@@ -171,22 +219,25 @@ def injections(guiders: MixtureOfGuiders, attention: ParallelAttention, maps: di
     strength = x.new_ones(len(x), len(maps), 1, 1, 1)
     serial = OneAfterAnother(attention)
 
-    def add(features: Tensor, read: nn.Module) -> Tensor:
-        return mix(features, strength, guiders.fusion).sum() + read(x, tokens_of(features), strength.flatten(1)).sum()
+    def prepare(features: Tensor, read: nn.Module) -> tuple[Tensor, Tensor]:
+        return mix(features, strength, guiders.fusion), read.remember(tokens_of(features), strength.flatten(1))[0]
+
+    def add(prepared: tuple[Tensor, Tensor], read: nn.Module) -> Tensor:
+        return prepared[0].sum() + read.read(x, prepared[1]).sum()
 
     def every_step() -> None:
         for _ in range(STEPS):
-            add(guiders.features(maps, grouped=False), serial)
+            add(prepare(guiders.features(maps, grouped=False), serial), serial)
 
     def kept() -> None:
-        features = guiders.features(maps, grouped=False)
+        prepared = prepare(guiders.features(maps, grouped=False), serial)
         for _ in range(STEPS):
-            add(features, serial)
+            add(prepared, serial)
 
     def mixture() -> None:
-        features = guiders.features(maps)
+        prepared = prepare(guiders.features(maps), attention)
         for _ in range(STEPS):
-            add(features, attention)
+            add(prepared, attention)
 
     return every_step, kept, mixture
 
@@ -204,11 +255,17 @@ class OneAfterAnother(nn.Module):
         self.together = together
 
     def forward(self, x: Tensor, tokens: Tensor, strength: Tensor) -> Tensor:
-        gate, out = self.together.gate.weight, x
-        for k in range(tokens.shape[1]):
-            self.together.gate.weight = nn.Parameter(gate[k : k + 1], requires_grad=False)
-            out = out + self.together(out, tokens[:, k : k + 1], strength[:, k : k + 1])
-        self.together.gate.weight = gate
+        memory, seen = self.remember(tokens, strength)
+        return self.read(x, memory, None if seen.all() else seen)
+
+    def remember(self, tokens: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        return self.together.remember(tokens, strength)
+
+    def read(self, x: Tensor, memory: Tensor, seen: Tensor | None = None) -> Tensor:
+        length, out = (memory.shape[1] - 1) // len(self.together.gate.weight), x
+        for start in range(0, memory.shape[1] - 1, length):  # each guider's own, with the silent null token
+            part = [*range(start, start + length), -1]
+            out = out + self.together.read(out, memory[:, part], None if seen is None else seen[:, part])
         return out - x
 
 
@@ -227,8 +284,8 @@ def serial_conditions(network: Generator, maps: dict[str, Tensor]) -> Conditions
 
 
 def generator(device: str, **changes) -> Generator:
-    """The embedded generator's network with random weights, of which no layer is silent."""
-    return stirred(Generator(GeneratorConfig(**changes))).to(device)
+    """The embedded generator's network with random weights, of which no layer is silent; in memory as one that was loaded."""
+    return stirred(Generator(GeneratorConfig(**changes))).to(device, memory_format=torch.channels_last)
 
 
 def stirred(module: nn.Module) -> nn.Module:
@@ -262,6 +319,13 @@ def compare(ways: dict[str, Callable[[], None]], device: str, repeats: int) -> d
             if repeat:  # the first warms up
                 times[name].append(elapsed)
     return times
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Bytes that some work holds at once, beside what there was before."""
+    with PeakMemory() as memory:
+        work()
+    return memory.peak
 
 
 class PeakMemory(TorchDispatchMode):

@@ -34,7 +34,7 @@ MEASUREMENTS = {
     "rig": "Rig for other programs",
     "synthetic": "Synthetic faces",
 }
-TOOLS = "pip install scikit-image scipy opencv-python-headless diffusers"
+TOOLS = "pip install scikit-image scipy opencv-python-headless diffusers transformers"
 QUICK = 2
 _PUBLISHED = """## What others publish
 

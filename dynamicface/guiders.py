@@ -91,17 +91,23 @@ class GuiderStack(nn.Module):
         """The convolutions in the order they run."""
         return [self.conv_in, *self.blocks, self.conv_out]
 
-    def forward(self, picture: Tensor) -> Tensor:
-        x = picture
+    def trunk(self, picture: Tensor) -> Tensor:
+        """(B, C, H/8, W/8): everything but the last convolution."""
+        # A processor convolves few channels at a high resolution faster with the channels last.
+        x = picture.contiguous(memory_format=torch.channels_last) if picture.device.type == "cpu" else picture
         for conv in self.convolutions()[:-1]:
             x = F.silu(conv(x))
-        return self.conv_out(x)
+        return x.contiguous()
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.conv_out(self.trunk(picture))
 
 
 class MixtureOfGuiders(nn.Module):
     """Published guiders side by side and their FusionNet.
 
-    All guiders of the layout run as one grouped pass where `grouped`; which is faster depends on the device (`benchmarks/mixture.py`).
+    All guiders of the layout run as one grouped pass where `grouped`; None = unless on a CPU, which is faster with one after another
+    (`benchmarks/mixture.py`). The answer is the same.
     """
 
     def __init__(
@@ -120,11 +126,11 @@ class MixtureOfGuiders(nn.Module):
         nn.init.zeros_(self.fusion.weight)
         nn.init.zeros_(self.fusion.bias)
 
-    def features(self, maps: Mapping[str, Tensor], grouped: bool = True) -> Tensor:
+    def features(self, maps: Mapping[str, Tensor], grouped: bool | None = None) -> Tensor:
         """(B, K, C, H/8, W/8) of all guiders of the layout; maps a guider has no entry in count as black."""
         shape = next(iter(maps.values()))
         stacked = torch.stack([maps.get(name, torch.zeros_like(shape)) for name in self.names], 1)
-        if not grouped:
+        if grouped is False or (grouped is None and shape.device.type == "cpu"):
             return torch.stack([guider(stacked[:, k]) for k, guider in enumerate(self.guiders.values())], 1)
         x = stacked.flatten(1, 2)
         layers = list(zip(*(guider.convolutions() for guider in self.guiders.values()), strict=True))
@@ -135,7 +141,7 @@ class MixtureOfGuiders(nn.Module):
                 x = F.silu(x)
         return x.unflatten(1, (len(self.names), -1))
 
-    def forward(self, maps: Mapping[str, Tensor], strength: Tensor, mode: str = "mixture", grouped: bool = True) -> Tensor:
+    def forward(self, maps: Mapping[str, Tensor], strength: Tensor, mode: str = "mixture", grouped: bool | None = None) -> Tensor:
         """(B, C, H/8, W/8). strength: broadcastable to (B, K, 1, H/8, W/8), 0 for guiders without a map."""
         return mix(self.features(maps, grouped), strength, self.fusion, mode)
 
@@ -156,16 +162,20 @@ class ParallelAttention(nn.Module):
         self.gate = Constant(torch.zeros(guiders), **factory)
 
     def forward(self, x: Tensor, tokens: Tensor, strength: Tensor) -> Tensor:
-        length = tokens.shape[2]
-        scale = strength.to(x) * self.gate(x).tanh()
-        value = self.to_v(tokens) * scale[..., None, None]
-        q, k, v = (
-            rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (self.to_q(x), self.to_k(tokens).flatten(1, 2), value.flatten(1, 2))
-        )
+        return self.read(x, *self.remember(tokens, strength))
+
+    def remember(self, tokens: Tensor, strength: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values side by side (B, K T + 1, 2 D), and which of them are in view (B, K T + 1); they do not depend on x."""
+        scale = strength.to(tokens) * self.gate(tokens).tanh()
+        memory = torch.cat([self.to_k(tokens), self.to_v(tokens) * scale[..., None, None]], -1).flatten(1, 2)
+        seen = (strength != 0).repeat_interleave(tokens.shape[2], 1)
         # A silent null token, always in view, keeps the softmax defined when every guider is off.
-        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-        seen = F.pad((strength != 0).repeat_interleave(length, 1), (0, 1), value=True)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None, None])
+        return F.pad(memory, (0, 0, 0, 1)), F.pad(seen, (0, 1), value=True)
+
+    def read(self, x: Tensor, memory: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, N, D) from what :meth:`remember` returned; seen None = all of it is in view, which is faster."""
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (self.to_q(x), *memory.chunk(2, -1)))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=None if seen is None else seen[:, None, None])
         return self.to_out(rearrange(out, "b h n d -> b n (h d)"))
 
 

@@ -31,12 +31,26 @@ def test_one_guider_is_read_the_same_either_way(mixture):
 
 
 @torch.inference_mode()
+def test_one_after_another_each_guider_reads_its_own_tokens(mixture):
+    torch.manual_seed(0)
+    attention = mixture.stirred(mixture.ParallelAttention(32, 16, 3, 4))
+    x, tokens = torch.randn(2, 5, 32), torch.randn(2, 3, 4, 16)
+    expected = x
+    for k in range(3):
+        alone = torch.zeros(2, 3)
+        alone[:, k] = 1  # the others are not looked at
+        expected = expected + attention(expected, tokens, alone)
+    torch.testing.assert_close(mixture.OneAfterAnother(attention)(x, tokens, torch.ones(2, 3)), expected - x)
+
+
+@torch.inference_mode()
 def test_the_serial_way_leaves_the_network_as_it_was(mixture):
     torch.manual_seed(0)
     network = mixture.generator("cpu", guiders=mixture.GUIDERS[:2])
     picture, maps = torch.rand(1, 3, 32, 32), {name: torch.rand(1, 3, 32, 32) for name in mixture.GUIDERS[:2]}
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    mixture.guided_run(network, picture, maps, mixture.WAYS[0])
+    for way in mixture.WAYS[:2]:
+        mixture.guided_run(network, picture, maps, way)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -66,6 +66,11 @@ class Conditions:
     detail: Tensor | None = None  # (B,) weight of the detail stream, None = 1
     detail_window: Tensor | None = None  # (2,) as identity_window
     mode: str = "mixture"
+    # What follows from the above for all steps (:meth:`Generator.keep`)
+    mixed: Tensor | None = None  # (B, C, h, w) what the guiders add to the first feature map
+    told: tuple[Tensor, ...] | None = None  # per transformer block (B, K T + 1, 2 D): keys and values of the guiders' tokens
+    seen: Tensor | None = None  # (B, K T + 1) which of them are in view; None = all
+    recalled: tuple[Tensor, ...] | None = None  # per transformer block (B, N, 2 D): keys and values of the bank
 
     def replace(self, **changes) -> Conditions:
         """A copy with some conditions replaced."""
@@ -159,6 +164,28 @@ class Generator(nn.Module):
         self._run(reference, reference.new_zeros(len(reference)), reference, whole, Conditions(), write=bank)
         return tuple(bank)
 
+    def keep(self, conditions: Conditions) -> Conditions:
+        """The same conditions with everything computed that the steps share, so that they need not repeat it.
+
+        Guiders that act in a part of the steps only, and what follows from them, stay with the steps.
+        """
+        out = conditions
+        if out.features is not None and out.window is None:
+            tokens, strengths = self.guiders.tokens(out.features), out.strength.flatten(2).mean(-1)
+            told, seen = zip(*(block.guiders.remember(tokens, strengths) for block in self._transformers()), strict=True)
+            mixed = mix(out.features, out.strength.to(out.features), self.fusion, out.mode)
+            out = out.replace(features=None, strength=None, mixed=mixed, told=told, seen=None if seen[0].all() else seen[0])
+        if out.bank is not None:
+            out = out.replace(recalled=tuple(b.attn1.remember(kept) for b, kept in zip(self._transformers(), out.bank, strict=True)))
+            if out.detail is not None and out.detail_window is None and (out.detail == 1).all():
+                out = out.replace(detail=None)
+        return out
+
+    def _transformers(self) -> list[TransformerBlock]:
+        """The transformer blocks in the order they run."""
+        stages = [layer for layer in (*self.down, self.middle, *self.up) if isinstance(layer, Stage)]
+        return [stage.transformer for stage in stages if stage.transformer is not None]
+
     # One step
 
     def forward(
@@ -194,7 +221,9 @@ class Generator(nn.Module):
         moment = self.time(sinusoid(sigma.float() * 1000, self.config.widths[0]).to(x))
         h = self.stem(F.pixel_unshuffle(torch.cat([x, composite, mask], 1), self.config.patch))
         strength, tokens = None, None
-        if conditions.features is not None:
+        if conditions.mixed is not None:
+            h = h + conditions.mixed.to(h)
+        elif conditions.features is not None:
             strength = self._acting(conditions, sigma)
             h = h + mix(conditions.features.to(h), strength.to(h), self.fusion, conditions.mode)
             tokens = self.guiders.tokens(conditions.features.to(h))
@@ -312,10 +341,10 @@ class ResBlock(nn.Module):
         self.skip = operations.Conv2d(narrow, wide, 1, **factory) if narrow != wide else nn.Identity()
 
     def forward(self, x: Tensor, moment: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv1(F.silu(self.norm1(x), inplace=True))
         scale, shift = self.modulate(F.silu(moment))[:, :, None, None].chunk(2, 1)
-        h = self.norm2(h) * (1 + scale) + shift
-        return self.skip(x) + self.conv2(F.silu(h))
+        h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        return self.skip(x) + self.conv2(F.silu(h, inplace=True))
 
 
 class TransformerBlock(nn.Module):
@@ -344,19 +373,29 @@ class TransformerBlock(nn.Module):
         own = self.norm1(h)
         if state.write is not None:
             state.write.append(own)
-        read = self.attn1(own, own, patches=patches)
-        if conditions.bank is not None:
-            both = torch.cat([own, _repeat(conditions.bank[number], len(own)).to(own)], 1)
-            with_reference = self.attn1(own, both, patches=patches)
-            read = with_reference if conditions.detail is None else torch.lerp(read, with_reference, _weight(conditions.detail, read))
-        h = h + read
+        h = h + self._look(own, conditions, number, patches)
         if conditions.tokens is not None:
             said = self.attn2(self.norm2(h), _repeat(conditions.tokens, len(h)).to(h), patches=patches, name="attn2")
             h = h + (said if conditions.identity is None else said * _weight(conditions.identity, said))
-        if state.tokens is not None:
+        if conditions.told is not None:
+            h = h + self.guiders.read(self.norm_guiders(h), conditions.told[number].to(h), conditions.seen)
+        elif state.tokens is not None:
             h = h + self.guiders(self.norm_guiders(h), state.tokens, state.strength)
         h = h + self.mlp(self.norm3(h))
         return x + rearrange(h, "b (h w) c -> b c h w", h=height)
+
+    def _look(self, own: Tensor, conditions: Conditions, number: int, patches: AttentionPatches) -> Tensor:
+        """Self-attention, with the reference beside the own tokens as far as the detail stream weighs."""
+        if conditions.bank is None and conditions.recalled is None:
+            return self.attn1(own, own, patches=patches)
+        recalled = (
+            self.attn1.remember(conditions.bank[number].to(own)) if conditions.recalled is None else conditions.recalled[number].to(own)
+        )
+        both = self.attn1(own, own, beside=_repeat(recalled, len(own)), patches=patches)
+        if conditions.detail is None:
+            return both
+        alone = self.attn1(own, own, patches=patches)
+        return torch.lerp(alone, both, _weight(conditions.detail, alone))
 
 
 class AttentionPatches:
@@ -399,12 +438,27 @@ class Attention(nn.Module):
         self.to_v = operations.Linear(context_dim, dim, bias=False, **factory)
         self.to_out = _zero(operations.Linear(dim, dim, **factory))
 
-    def forward(self, x: Tensor, context: Tensor, *, patches: AttentionPatches | None = None, name: str = "attn1") -> Tensor:
-        if patches is None:
-            return self.to_out(attend(self.to_q(x), self.to_k(context), self.to_v(context), self.heads))
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor,
+        *,
+        beside: Tensor | None = None,
+        patches: AttentionPatches | None = None,
+        name: str = "attn1",
+    ) -> Tensor:
+        """beside: keys and values (B, T, 2 D), as :meth:`remember` makes them, that are read besides the context's."""
+        patches = patches or AttentionPatches({}, 0)
         query, key, value = patches.before(name, x, context, context, self.heads)
-        out = patches.attend(name, self.to_q(query), self.to_k(key), self.to_v(value), self.heads)
+        key, value = self.to_k(key), self.to_v(value)
+        if beside is not None:
+            key, value = (torch.cat(pair, 1) for pair in zip((key, value), beside.chunk(2, -1), strict=True))
+        out = patches.attend(name, self.to_q(query), key, value, self.heads)
         return self.to_out(patches.after(name, out, self.heads))
+
+    def remember(self, context: Tensor) -> Tensor:
+        """Keys and values of a context, side by side (B, T, 2 D)."""
+        return torch.cat([self.to_k(context), self.to_v(context)], -1)
 
 
 class Upsample(nn.Module):
@@ -428,8 +482,11 @@ class Head(nn.Module):
         self.out = _zero(operations.Conv2d(16, 3, 3, padding=1, **factory))
 
     def forward(self, x: Tensor, composite: Tensor) -> Tensor:
-        fine = F.pixel_shuffle(self.unfold(F.silu(self.norm(x))), self.patch)
-        return self.out(F.silu(self.conv(torch.cat([fine, composite], 1))))
+        x = F.silu(self.norm(x), inplace=True)
+        if x.device.type == "cpu":  # which convolves few channels at full resolution twice as fast with the channels last
+            x, composite = (t.contiguous(memory_format=torch.channels_last) for t in (x, composite))
+        fine = F.pixel_shuffle(self.unfold(x), self.patch)
+        return self.out(F.silu(self.conv(torch.cat([fine, composite], 1)), inplace=True)).contiguous()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

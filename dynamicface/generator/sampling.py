@@ -52,7 +52,7 @@ def sample(
     out, total = [], len(composite) * steps
     for first in range(0, len(composite), _BATCH):
         part = slice(first, first + _BATCH)
-        here, allowed, steering = composite[part], mask[part], conditions.frames(part)
+        here, allowed, steering = composite[part], mask[part], generator.keep(conditions.frames(part))
         x = (1 - denoise) * here + denoise * noise
         sigmas = sigma_steps(steps, denoise)
         if scheduler is not None:

@@ -26,7 +26,8 @@ from ...dynamicface.generator.network import Conditions, Generator, GeneratorCon
 from ...dynamicface.generator.steering import SIZE, Steering, steer
 
 STEERING = "dynamicface"  # the key in a conditioning's dictionary
-_PER_FRAME = ("features", "strength", "tokens")
+_PER_FRAME = ("features", "strength", "tokens", "mixed", "seen")
+_PER_BLOCK = ("told", "recalled")  # a tensor per transformer block each
 _WINDOWS = ("window", "identity_window", "detail_window")
 
 
@@ -45,13 +46,12 @@ class NativeGenerator(Generator):
 
     def _velocity(self, x, timesteps, context=None, control=None, transformer_options=None, composite=None, mask=None, **conds):
         sigma = (timesteps / 1000).to(torch.float32)
-        bank = tuple(conds[key] for key in sorted(conds) if key.startswith("bank"))
         conditions = Conditions(
             **{name: conds.get(name) for name in _PER_FRAME},
             **{name: conds.get(name) for name in _WINDOWS},
+            **{name: tuple(conds[key] for key in sorted(conds) if key.startswith(name)) or None for name in _PER_BLOCK},
             identity=conds.get("identity"),
             detail=conds.get("detail"),
-            bank=bank or None,
             mode=conds.get("mode", "mixture"),
         )
         clean = super().forward(x, sigma, composite, mask, conditions, transformer_options | {"attention": optimized_attention})
@@ -77,11 +77,12 @@ class FaceModel(comfy.model_base.BaseModel):
                 "connect the latent of Apply DynamicFace, or one of the same frames and size."
             )
         device, dtype = kwargs.get("device") or noise.device, self.manual_cast_dtype or self.get_dtype()
-        conditions = steering.conditions(self.diffusion_model, torch.empty(0, device=device, dtype=dtype))
+        conditions = self.diffusion_model.keep(steering.conditions(self.diffusion_model, torch.empty(0, device=device, dtype=dtype)))
         out: dict[str, Any] = {"composite": comfy.conds.CONDNoiseShape(steering.composite.to(device))}
         out["mask"] = comfy.conds.CONDNoiseShape(steering.mask.to(device))
         out |= {name: comfy.conds.CONDRegular(value) for name in _PER_FRAME if (value := getattr(conditions, name)) is not None}
-        out |= {f"bank{k:02d}": comfy.conds.CONDRegular(bank) for k, bank in enumerate(conditions.bank or ())}
+        for name in _PER_BLOCK:
+            out |= {f"{name}{k:02d}": comfy.conds.CONDRegular(value) for k, value in enumerate(getattr(conditions, name) or ())}
         out |= {name: comfy.conds.CONDRegular(v) for name in ("identity", "detail") if (v := getattr(conditions, name)) is not None}
         out |= {name: _Shared(value) for name in _WINDOWS if (value := getattr(conditions, name)) is not None}
         out["mode"] = comfy.conds.CONDConstant(conditions.mode)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -162,6 +164,53 @@ def test_partly_loaded_is_the_same_to_the_bit(embedded, model, tiny_weights, ste
     mm.unload_all_models()
     part.load(torch.device("cpu"), lowvram_model_memory=part.model_size() // 3)
     assert torch.equal(run(embedded, part, steering()), whole)
+
+
+def test_stop_button_within_a_step(embedded, model, steering):
+    import comfy.model_management as mm
+
+    stopped, steps = model.clone(), []
+
+    def press(executor, *args, **kwargs):
+        steps.append(1)
+        mm.interrupt_current_processing(True)
+        return executor(*args, **kwargs)
+
+    stopped.add_wrapper("diffusion_model", press)
+    try:
+        with pytest.raises(mm.InterruptProcessingException):
+            run(embedded, stopped, steering(), steps=20)
+    finally:
+        mm.interrupt_current_processing(False)
+    assert len(steps) == 1
+
+
+def test_memory_does_not_grow_over_runs(embedded, model, steering):
+    """Fifty runs with every condition on leave as many tensors as three."""
+    steered, counts = steering(), []
+    for number in range(50):
+        run(embedded, model, steered, steps=1)
+        if number in (2, 49):
+            gc.collect()
+            counts.append(sum(isinstance(item, torch.Tensor) for item in gc.get_objects()))
+    assert counts[1] <= counts[0]
+
+
+def test_guiders_that_come_and_go_are_the_same_in_both_hosts(embedded, model, tiny_weights, steering):
+    """With start and end the mixture changes between the steps, so nothing of it is kept over them."""
+    from dynamicface.generator.files import load_generator
+    from dynamicface.generator.sampling import sample
+    from dynamicface.generator.steering import Steering
+    from dynamicface.streams import Mixture
+
+    late = [replace(g, start=0.4) if g.name == "pose" else g for g in steering().mixture.guidances]
+    theirs = steering(mixture=replace(steering().mixture, guidances=tuple(late)), identity=None, detail=None)
+    guidances = tuple(Guidance(g.name, g.map, g.weight, g.start, g.end) for g in late)
+    ours, network = Steering(theirs.composite, theirs.mask, Mixture(guidances)), load_generator(tiny_weights)
+    here = run(embedded, model, theirs, steps=4)
+    there = sample(network, ours.composite, ours.mask, ours.conditions(network), steps=4, seed=7)
+    assert (here - there).abs().max() < 1e-4
+    assert not torch.equal(here, run(embedded, model, steering(identity=None, detail=None), steps=4))
 
 
 def test_wrong_use_is_a_sentence(embedded, model, steering, package):

@@ -82,6 +82,35 @@ def test_a_stream_acts_only_inside_its_window(tiny, pictures, stream, needs):
         assert torch.equal(run(tiny, pictures, late, 0.3), run(tiny, pictures, conditions, 0.3))
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("detail", [None, 1.0, 0.4])
+def test_what_the_steps_share_can_be_kept(tiny, pictures, detail):
+    mask = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    unsure = torch.tensor([1.0, 0.0, 0.5])[:, None, None, None]  # a guider that is off in one frame of the clip
+    conditions = everything(tiny, pictures, normal=mask, pose=unsure, illumination=0.0, background=-0.5)
+    conditions = conditions.replace(detail=None if detail is None else torch.tensor([detail]))
+    kept = tiny.keep(conditions)
+    assert kept.features is kept.strength is None and kept.seen is not None
+    torch.testing.assert_close(run(tiny, pictures, kept), run(tiny, pictures, conditions), atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_a_kept_guider_of_weight_zero_is_absent_to_the_bit(tiny, pictures):
+    off = tiny.keep(tiny.condition(pictures["guides"], {"pose": 0.0}))
+    absent = tiny.keep(tiny.condition({k: v for k, v in pictures["guides"].items() if k != "pose"}))
+    assert torch.equal(run(tiny, pictures, off), run(tiny, pictures, absent))
+
+
+@torch.inference_mode()
+def test_guiders_that_come_and_go_stay_with_the_steps(tiny, pictures):
+    late = torch.tensor([[0.5, 0.0], *[[1.0, 0.0]] * 4])
+    conditions = everything(tiny, pictures).replace(window=late, detail_window=torch.tensor([0.5, 0.0]))
+    kept = tiny.keep(conditions)
+    assert kept.features is conditions.features and kept.mixed is None
+    for sigma in (0.7, 0.3):
+        torch.testing.assert_close(run(tiny, pictures, kept, sigma), run(tiny, pictures, conditions, sigma), atol=1e-5, rtol=0)
+
+
 def test_frames_do_not_talk_to_each_other(tiny, pictures):
     """A clip's frames are the batch: each comes out as it would alone."""
     with torch.inference_mode():

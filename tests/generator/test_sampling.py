@@ -29,6 +29,17 @@ def test_windows_are_seamless(tiny, pictures):
     torch.testing.assert_close(out[8], out[2], atol=2e-5, rtol=0)
 
 
+def test_what_the_steps_share_is_computed_once(tiny, pictures):
+    conditions = tiny.condition(pictures["guides"], None, pictures["embedding"], pictures["shape"], pictures["reference"])
+    ran = []
+    layers = [tiny.fusion, tiny.middle.transformer.guiders.to_k]
+    hooks = [layer.register_forward_hook(lambda module, *_: ran.append(module)) for layer in layers]
+    sample(tiny, pictures["composite"], pictures["mask"], conditions, steps=3)
+    for hook in hooks:
+        hook.remove()
+    assert len(ran) == 2 and set(ran) == set(layers)
+
+
 def test_one_noise_for_the_clip_and_the_seed_matters(tiny, pictures):
     noise = clip_noise(pictures["composite"], 1)
     assert noise.shape == (1, 3, 32, 32) and not torch.equal(noise, clip_noise(pictures["composite"], 2))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -28,10 +27,7 @@ class ChampGuider(GuiderStack):
         self.attention = _SelfAttention(self.conv_out.in_channels, operations, factory)
 
     def forward(self, picture: Tensor) -> Tensor:
-        x = picture
-        for conv in self.convolutions()[:-1]:
-            x = F.silu(conv(x))
-        return self.conv_out(self.attention(x))
+        return self.conv_out(self.attention(self.trunk(picture)))
 
 
 def load_guider(adapter: Adapter, *, operations: ModuleType | Any = nn, **factory) -> GuiderStack:
