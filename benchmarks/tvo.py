@@ -80,15 +80,13 @@ class Shot:
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    found: dict[str, dict[str, list[tuple[float, ...]]]] = {
-        "made to flicker": defaultdict(list),
-        "swapped frame by frame": defaultdict(list),
-    }
+    found: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(partial(defaultdict, list))
     untouched = []
     for number, path in enumerate(options.data.clips(options.count(1 if options.quick else CLIPS))):
         shot = swapped(pipe, path, options, number)
         best = score(pipe, shot.truth, shot)
-        for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
+        inputs = {"made to flicker": flickering(shot, number)} | ({} if options.quick else {"swapped frame by frame": shot.raw})
+        for kind, bad in inputs.items():
             for name, result in methods(bad, shot).items():
                 found[kind][name].append(score(pipe, result, shot))
                 log.info("%s, %s, %s: %s", path.name, kind, name, " ".join(f"{value:.3f}" for value in found[kind][name][-1]))
