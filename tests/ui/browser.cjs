@@ -10,7 +10,14 @@ const WINDOW = { width: 1280, height: 900 };
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
 // What frontends say about any workflow: files of the user they have not written yet, their own online node database, their own old parts.
 // The last: this test reads canvases back.
-const NOISE = [/Failed to load resource/, /api\.comfy\.org/, /reading 'id'\)\s+at onChange/, /(history menu|maskeditor|input\.link) is deprecated/, /Invalid layout total size/, /willReadFrequently/];
+const NOISE = [
+  /Failed to load resource/,
+  /api\.comfy\.org/,
+  /reading 'id'\)\s+at onChange/,
+  /(history menu|maskeditor|input\.link) is deprecated/,
+  /Invalid layout total size/,
+  /willReadFrequently/,
+];
 
 const settings = (values) => fetch(`${job.address}/api/settings`, { method: "POST", body: JSON.stringify(values) });
 
