@@ -75,8 +75,7 @@ def test_template_opens_without_warnings(seen, name):
     opened = seen["workflows"][name]
     assert not opened["popups"] and not opened["messages"]
     assert not opened["overlaps"], "nodes that lie over each other"
-    assert opened["first"] == opened["second"]
-    assert _essence(opened["first"]) == _essence(seen["expected"][name])
+    assert _essence(opened["first"]) == _essence(opened["second"]) == _essence(seen["expected"][name])
 
 
 def test_preview_follows_the_mouse(seen):
