@@ -9,13 +9,14 @@ const FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swift
 const WINDOW = { width: 1280, height: 900 };
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
 // What frontends say about any workflow: files of the user they have not written yet, their own online node database, their own old parts.
-// The last: this test reads canvases back.
+// The last two: this test asks for the graph early and reads canvases back.
 const NOISE = [
   /Failed to load resource/,
   /api\.comfy\.org/,
   /reading 'id'\)\s+at onChange/,
   /(history menu|maskeditor|input\.link) is deprecated/,
   /Invalid layout total size/,
+  /graph accessed before initialization/,
   /willReadFrequently/,
 ];
 
