@@ -227,7 +227,7 @@ def _smile_table(direction: str, found: dict) -> Table:
 def swaps(bench: Bench) -> list[Table]:
     """Swaps among the people of london, and of london and portraits onto portraits that turn and are lit as they like."""
     options = bench.options
-    known = swap.Album(bench.pipe, options)
+    known = swap.shared_album(bench.pipe, options.device)
     people = [neutral for neutral, _ in options.people()]
     portraits = [path for path in swap.adults(options) if known(path)]
     count, drawn = options.count(100), random.Random(SEED)

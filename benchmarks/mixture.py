@@ -42,7 +42,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
     torch.manual_seed(SEED)
-    repeats, counts, clips = (1, (1, len(GUIDERS)), (1, 4)) if options.quick else (REPEATS, COUNTS, CLIPS)
+    repeats, counts, clips = (1, (len(GUIDERS),), (1, 4)) if options.quick else (REPEATS, COUNTS, CLIPS)
     with torch.inference_mode():
         return [
             published_stack(options.device, repeats, counts),

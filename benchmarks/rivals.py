@@ -32,7 +32,7 @@ from .expression import METRICS as SMILE_METRICS
 from .expression import _Comparison
 from .faces import chain, framed, in_plate, refit, retrack
 from .judge import Judge
-from .swap import Album, Person, judged
+from .swap import Person, judged, shared_album
 from .synthetic import SIZE as RENDER
 from .synthetic import random_face
 
@@ -54,7 +54,7 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
 
 def swaps(pipe: FacePipeline, options: Options) -> Table:
     """Swaps by every method on the same pairs."""
-    album = Album(pipe, options)
+    album = shared_album(pipe, options.device)
     people = [person for path in _people(options) if (person := album(path))]
     drawn = random.Random(SEED)
     pairs = [drawn.sample(range(len(people)), 2) for _ in range(options.count(PAIRS))]

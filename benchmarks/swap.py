@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +56,13 @@ class Person:
 class Album:
     """Photographs as persons, each fitted once."""
 
-    def __init__(self, pipe: FacePipeline, options: Options) -> None:
-        self.pipe, self.options, self.judge, self.known = pipe, options, Judge(), {}
+    def __init__(self, pipe: FacePipeline, device: str) -> None:
+        self.pipe, self.device, self.judge, self.known = pipe, device, Judge(), {}
 
     def __call__(self, path: Path) -> Person | None:
         """The person in a photograph, None where no face is found."""
         if path not in self.known:
-            plate = load(path, self.options.device)
+            plate = load(path, self.device)
             track = retrack(self.pipe, plate)
             self.known[path] = track and self._person(path, plate, track)
         return self.known[path]
@@ -77,8 +77,14 @@ class Album:
         return self.judge.describe(picture[0], _inner_box())
 
 
+@lru_cache(maxsize=1)
+def shared_album(pipe: FacePipeline, device: str) -> Album:
+    """The album of this run: several measurements look at the same people."""
+    return Album(pipe, device)
+
+
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    album = Album(pipe, options)
+    album = shared_album(pipe, options.device)
     people = [neutral for neutral, _ in options.people()]
     portraits = _distinct([p for p in (album(path) for path in adults(options)) if p])
     count = options.count(200)

@@ -57,7 +57,8 @@ _EYES = ((159, 145, 33, 133), (386, 374, 362, 263))
 _PARTS = ((LIPS_OUTER,), EYES)  # outlines of what opens and closes, in the order of `openings`
 _READ = 16  # px, motion per frame and the window of the SSIM together
 _GROWN = 1.15  # the windows around them
-_QUICK_FRAMES = 12
+_QUICK_FRAMES = 8
+_LENGTHS, _QUICK_LENGTHS = (30, 60, 120), (8, 16, 24)  # frames of a clip after which its memory is looked at
 COLUMNS = (
     *("inter-frame SSIM", "warp error x 255", "detail over truth", "detail's correlation", "distance to truth x 255", "SSIM to truth"),
     *("mouth amplitude, tracked", "lid amplitude, tracked", "mouth amplitude, pixels", "eye amplitude, pixels"),
@@ -79,15 +80,13 @@ class Shot:
 
 
 def measure(pipe: FacePipeline, options: Options) -> list[Table]:
-    found: dict[str, dict[str, list[tuple[float, ...]]]] = {
-        "made to flicker": defaultdict(list),
-        "swapped frame by frame": defaultdict(list),
-    }
+    found: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(partial(defaultdict, list))
     untouched = []
     for number, path in enumerate(options.data.clips(options.count(1 if options.quick else CLIPS))):
         shot = swapped(pipe, path, options, number)
         best = score(pipe, shot.truth, shot)
-        for kind, bad in (("made to flicker", flickering(shot, number)), ("swapped frame by frame", shot.raw)):
+        inputs = {"made to flicker": flickering(shot, number)} | ({} if options.quick else {"swapped frame by frame": shot.raw})
+        for kind, bad in inputs.items():
             for name, result in methods(bad, shot).items():
                 found[kind][name].append(score(pipe, result, shot))
                 log.info("%s, %s, %s: %s", path.name, kind, name, " ".join(f"{value:.3f}" for value in found[kind][name][-1]))
@@ -413,17 +412,17 @@ def cost(options: Options) -> list[Table]:
                 figures.append(Figure(f"tvo.frames_per_second_{name.split()[0]}", frames / wall, "frames/s", "higher", f"{frames} frames"))
     note = "Only the area around the face is worked on: half the picture's height here. Radius 4, both directions; live: only the past."
     speed = Table("Speed", ("", "frames/s", "processor ms per frame"), rows, note, tuple(figures))
-    return [speed, _memory(portrait[:, ::2, ::2])]
+    return [speed, _memory(portrait[:, ::2, ::2], _QUICK_LENGTHS if options.quick else _LENGTHS)]
 
 
-def _memory(portrait: Tensor) -> Table:
+def _memory(portrait: Tensor, lengths: Sequence[int]) -> Table:
     """What is held inside, and by the process, at points of a clip that is pushed frame by frame."""
     tvo, held, rows = FusionTVO(Dials(radius=2)), 0, []
-    for t in range(1, 121):
+    for t in range(1, lengths[-1] + 1):
         frame = torch.roll(portrait, t, 2)
         tvo.push(frame * 0.98, frame)
         held = max(held, tvo.held)
-        if t in (30, 60, 120):
+        if t in lengths:
             rows.append((f"after {t} frames", held, psutil.Process().memory_info().rss / 2**20))
     return Table("Memory against the clip's length", ("", "most frames held inside", "the whole process, MB"), rows, "256 px, radius 2.")
 

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -193,7 +194,14 @@ def _likeness(pipe: FacePipeline, source: FacePrior, target: FacePrior, picture:
 
 def _in_words(figures: dict) -> str:
     seconds = ", ".join(f"{stage} {value:.2f} s" for stage, value in figures["seconds"].items())
-    return "\n".join([*(f"wrote {path}" for path in figures["wrote"]), seconds])
+    return "\n".join([*_report_in_words(figures), *(f"wrote {path}" for path in figures["wrote"]), seconds])
+
+
+def _report_in_words(figures: dict) -> list[str]:
+    """A quality report's means and worst frames, a line each."""
+    metrics = figures.get("metrics", {}).values()
+    lines = [f"{m['label']:<20} {m['mean']:>9.4g} {m['unit']:<10} worst {m['worst']:.4g} in frame {m['worst_frame']}" for m in metrics]
+    return [*lines, *(f"{one['meaning']}: {one['value']:.4g}" for one in figures.get("sets", {}).values()), *figures.get("notes", ())]
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------------
@@ -278,7 +286,10 @@ def _setting(text: str) -> tuple[str, float]:
 def _dial(name: str, factors: Sequence[str] = tuple(SETTINGS)) -> str:
     known = [n for factor in factors for n in SETTINGS[factor]]
     if name not in known:
-        raise argparse.ArgumentTypeError(f"no dial is called {name!r}; there are {', '.join(known)}")
+        near = get_close_matches(name, known, 2)
+        guess = f" (did you mean {' or '.join(near)}?)" * bool(near)
+        dials = ", ".join(n for n in known if n not in ARKIT_NAMES)
+        raise argparse.ArgumentTypeError(f"no dial is called {name!r}{guess}; there are {dials}, and the 52 ARKit channels")
     return name
 
 

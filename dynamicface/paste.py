@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .checks import check_occlusion
 from .errors import ImageError
-from .filters import pixel_grid, sample
+from .filters import dilate, pixel_grid, sample
 from .images import as_plate, empty_masks
 from .types import FaceCrop
 
@@ -54,7 +54,7 @@ def paste_back(
     frames, height, width = plate.shape[:3]
     channels = min(plate.shape[-1], 3)
     mask = mask[:, None].to(images)
-    layer = torch.cat([feathered(mask, feather), _ring(mask)], 1)
+    layer = torch.cat([feathered(mask, feather), *([_ring(mask)] if colour_match else [])], 1)
     out, used = plate.clone(), empty_masks(plate)
     for f in range(frames):
         left, top, right, bottom = _window(crop, f, (height, width))
@@ -62,12 +62,12 @@ def paste_back(
             here = f, slice(top, bottom), slice(left, right)
             grid = pixel_grid(bottom - top, right - left, images) + images.new_tensor([left, top])
             new = _resample(images[f].permute(2, 0, 1), grid, crop, f)[..., :channels]
-            alpha, ring = sample(layer[f : f + 1], _in_crop(grid, crop, f)[None] * (layer.shape[-1] / crop.size), padding="zeros")[0]
+            alpha, *ring = sample(layer[f : f + 1], _in_crop(grid, crop, f)[None] * (layer.shape[-1] / crop.size), padding="zeros")[0]
             old = plate[here][..., :channels]
             if base is not None:
                 new = old + new
             if colour_match:
-                new = torch.lerp(new, match_colour(new, old, ring), colour_match)
+                new = torch.lerp(new, match_colour(new, old, *ring), colour_match)
             if occlusion is not None:
                 alpha = alpha * (1 - occlusion[here].to(alpha))
             out[here][..., :channels] = torch.where(alpha[..., None] > 0, torch.lerp(old, new.to(old), alpha[..., None].to(old)), old)
@@ -131,7 +131,7 @@ def _resample(image: Tensor, grid: Tensor, crop: FaceCrop, f: int) -> Tensor:
 def _ring(mask: Tensor) -> Tensor:
     """(F, 1, S, S) 1 just outside of the mask."""
     radius = max(round(_RING * mask.shape[-1]), 1)
-    return F.max_pool2d(mask, 2 * radius + 1, 1, radius) - mask
+    return dilate(mask, radius) - mask
 
 
 def _window(crop: FaceCrop, f: int, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from .conventions import PARTS
 from .filters import blur, dilate
 from .prior.geometry import PosedHead
+from .prior.head import HeadModel
 from .prior.raster import Raster
 
 SKIN, EYES, MOUTH = 0, 1, 2
@@ -20,9 +21,12 @@ _COLLAR_TOP, _COLLAR_BOTTOM = -0.13, -0.19  # metres in the head model: over thi
 _EARS_BACK, _EARS_FRONT = -0.085, -0.06  # metres
 _INNER_LIPS = [[81, 13, 311], [178, 14, 402]]
 _CLOSED, _OPEN = 0.002, 0.0045  # metres between the lips
+_STRETCHED = 0.003, 0.006  # metres the lips may part further before what lies between them is no longer stretched
+_UPPER = 0.3  # of the jaw's longest way: teeth that move less belong to the skull
 _TEETH, _MOUTH_FALLOFF = 0.008, 0.012  # metres behind the lips where the dark begins, and over which light fades
 _BEHIND = 0.006  # metres
 _MAX_GAIN = 4.0
+_JAW = "jawOpen"
 _OBLIQUE, _TURNED = 0.25, 0.12  # cosine below which the plate shows a surface poorly, once it turns to the camera by so much
 
 
@@ -78,7 +82,7 @@ class Surface:
         """Two maps (F, 1, H, W): surface the plate does not show, and (soft) the part of it that is filled from the model.
 
         Ears, scalp and neck are never filled: there the plate's own hair and collar are stretched. So is the inside of a mouth that
-        was open when filmed: its own teeth follow the lips.
+        was open when filmed: its own teeth follow the lips, as long as they do not part much further.
         """
         size, (rim, open_now, _) = self.before.size, self._eye_maps
         filmed, composed = (x[:, 0] for x in self.facing)
@@ -88,12 +92,29 @@ class Surface:
         lid = (
             (rim.take(self.filmed_pixel(self.came_from)) > 0) & (self.group == SKIN) & (travelled | (open_now.take(self.raster.pixel) == 0))
         )
-        unseen = (~self.is_shown(self.came_from) | turned | lid).to(self.uv.dtype)
-        kept = self.own_mouth[self.frame] * (self.group == MOUTH)
+        gap = self._mouth_gap
+        unseen = torch.maximum((~self.is_shown(self.came_from) | turned | lid).to(self.uv.dtype), gap)
+        kept = self.own_mouth[self.frame] * (self.group == MOUTH) * (1 - gap)
         maps = self.picture(torch.stack([torch.maximum(unseen, kept), unseen * self.region[:, 0] * (1 - kept)], -1))
         radius = max(1, size // 340)
         opened = dilate(-dilate(-maps, radius), radius)
         return torch.maximum(opened[:, :1], self.slit), blur(torch.maximum(opened[:, 1:], self.slit), 1, 1)
+
+    @property
+    def _mouth_gap(self) -> Tensor:
+        """(P,) 0..1 how far a pixel lies in what lips that were open already lay bare below the plate's own teeth, which hold still."""
+        head, size = self.after.head, self.before.size
+        parted = _lip_gap(self.after) - _lip_gap(self.before)
+        share = self.own_mouth * ((parted - _STRETCHED[0]) / (_STRETCHED[1] - _STRETCHED[0])).clamp(0, 1)
+        upper = _upper_teeth(head)
+        if not (share > 0).any() or not upper.any():
+            return torch.zeros_like(self.uv[:, 0])
+        still = (self.before.screen - self.after.screen)[:, upper, :2].mean(1)
+        pixel = self.raster.pixel
+        centre = torch.stack([pixel % size, pixel // size % size], -1) + 0.5
+        inside = groups(self.before.part.take(self.filmed_pixel(centre + still[self.frame]))) == MOUTH
+        tooth = self.raster.gather(upper[:, None].to(self.uv))[:, 0] > 0.5
+        return share[self.frame] * ((self.group == MOUTH) & ~inside & ~tooth)
 
     @property
     def slit(self) -> Tensor:
@@ -176,6 +197,16 @@ def surface_of(before: PosedHead, after: PosedHead, filmed: Tensor, composed: Te
 
 def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
     return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
+
+
+def _upper_teeth(head: HeadModel) -> Tensor:
+    """(V,) the teeth that do not go with the jaw; none in a head without teeth or without a jaw."""
+    upper = torch.zeros(len(head.template), dtype=torch.bool, device=head.template.device)
+    if _JAW in head.expression_names:
+        travel = head.expression_basis[head.expression_names.index(_JAW)].norm(dim=-1)
+        upper[head.faces[head.part == PARTS.index("teeth")].unique()] = True
+        upper &= travel < _UPPER * travel.max()
+    return upper
 
 
 def _lip_gap(posed: PosedHead) -> Tensor:

@@ -381,7 +381,10 @@ class FaceTracker:
         elif self.choose == "centre":
             best = (centre - middle).norm(dim=-1).argmin()
         else:
-            best = by_size[min(self.index, len(real) - 1) if self.choose == "index" else 0]
+            number = self.index if self.choose == "index" else 0
+            if number >= len(real):
+                log.warning("There is no face number %d, counted by size from 0: %d found; the smallest is used.", number, len(real))
+            best = by_size[min(number, len(real) - 1)]
         picked = int(real[best])
         self._chosen = True
         if not self.views and (self._crowd or not self.clip):  # to be told apart from now on

@@ -9,7 +9,7 @@ from ..dynamicface.metrics.meter import measure_quality
 from ..dynamicface.metrics.picture import draw_report
 from ..dynamicface.metrics.report import METRICS
 from ..dynamicface.prior.estimate import fit_prior
-from .host.models import head_model, lpips, perception, to_graph_device, to_working_device
+from .host.models import head_model, judges, perception, to_graph_device, to_working_device
 from .host.run import progress
 from .schema import Quality, schema, slider
 from .track import find_track
@@ -60,8 +60,8 @@ class QCReport(io.ComfyNode):
     def execute(cls, images, plate=None, source=None, mask=None, count=5) -> io.NodeOutput:
         person = None if source is None else fit_source(source)
         images, plate, mask = to_working_device((images, plate, mask))
-        judges = {"source": person, "lpips": None if plate is None else lpips()}
-        report = measure_quality(images, plate, mask, perception(), head_model(), **judges, progress=progress())
+        networks = {} if plate is None else judges()
+        report = measure_quality(images, plate, mask, perception(), head_model(), source=person, **networks, progress=progress())
         picture, worst = to_graph_device(draw_report(report)), int(report.scores().argmax())
         outputs = (picture, report.to_json(), report.worst_frames(count) or [worst], worst, report)
         return io.NodeOutput(*outputs, ui=ui.PreviewImage(picture, cls=cls))

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..dynamicface.compose import compose_prior
 from ..dynamicface.edit import edit_expression, edit_pose
+from ..dynamicface.errors import NoFaceError
 from ..dynamicface.prior.estimate import fit_prior
 from ..dynamicface.skin import SwapLook
 from .edit import SHOWS_PREVIEW, expression_dials, intensity_slider, pose_dials
@@ -17,9 +18,13 @@ from .schema import advanced, schema, slider
 from .track import CHOICES, CHOOSE_TOOLTIP, INDEX_TOOLTIP, REFERENCE_TOOLTIP, find_track
 
 
-def fitted(images, **choice):
-    """Track and fit; frames of one batch are one person."""
-    images, track = to_working_device((images, find_track(images, **choice)))
+def fitted(images, name="images", **choice):
+    """Track and fit; frames of one batch are one person. name: of the input, for the sentence where no face is found."""
+    try:
+        track = find_track(images, **choice)
+    except NoFaceError as error:
+        raise NoFaceError(f"'{name}': {error}") from error
+    images, track = to_working_device((images, track))
     return fit_prior(images, track, head_model(), matte=person_matte(images, track.cuts), progress=progress())
 
 
@@ -89,6 +94,6 @@ class Swap(io.ComfyNode):
 
     @classmethod
     def execute(cls, source, target, identity, skin_tone, detail, choose, index, reference=None, occlusion=None) -> io.NodeOutput:
-        base = fitted(target, choose=choose, index=index, reference=reference)
-        prior = compose_prior(base, identity=fitted(source), identity_weight=identity)
+        base = fitted(target, "target", choose=choose, index=index, reference=reference)
+        prior = compose_prior(base, identity=fitted(source, "source"), identity_weight=identity)
         return io.NodeOutput(*composite(prior, occlusion, SwapLook(skin_tone=skin_tone, detail=detail)))

@@ -44,7 +44,7 @@ def test_a_frame_without_a_face_keeps_its_plate(pipeline, portrait, caplog):
     assert "No face in 1 of 3 frames: 1" in caplog.text
 
 
-def test_two_faces_are_chosen_by_size_number_and_place(pipeline, portrait):
+def test_two_faces_are_chosen_by_size_number_and_place(pipeline, portrait, caplog):
     """The portrait beside a smaller copy of itself."""
     small = F.interpolate(portrait.permute(0, 3, 1, 2), (358, 358), mode="area").permute(0, 2, 3, 1)
     both = torch.cat([F.pad(small, (0, 0, 0, 0, 0, 154)), portrait], 2)
@@ -54,6 +54,8 @@ def test_two_faces_are_chosen_by_size_number_and_place(pipeline, portrait):
         for choose, index in choices.items():
             box = pipeline.track(both, choose=names.get(choose, choose), **index).boxes[0]
             assert (float(box[0]) > 358) == is_right, choose
+    assert float(pipeline.track(both, choose="index", index=7).boxes[0, 0]) < 358
+    assert "no face number 7, counted by size from 0: 2 found; the smallest is used" in caplog.text
     with pytest.raises(DynamicFaceError, match="Unknown way to choose a face: 'oldest'; use one of largest, index"):
         pipeline.track(both, choose="oldest")
 

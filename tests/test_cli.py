@@ -116,7 +116,10 @@ BAD = {
     "unknown command": (("morph",), "invalid choice: 'morph'"),
     "missing file": (("edit", "none.png", "--out", "a.png"), "There is no file none.png"),
     "no output": (("edit", "{photo}"), "arguments are required: --out"),
-    "unknown dial": (("edit", "{photo}", "--set", "smlie=1", "--out", "a.png"), "no dial is called 'smlie'; there are smile, laugh"),
+    "unknown dial": (("edit", "{photo}", "--set", "smlie=1", "--out", "a.png"), "'smlie' (did you mean smile?); there are smile, laugh"),
+    "folder": (("edit", ".", "--out", "a.png"), ". is a folder; name one picture in it."),
+    "clip": (("edit", "{clip}", "--out", "a.png"), "It is a clip: see `python -m dynamicface video`."),
+    "prior's ending": (("fit", "{photo}", "--out", "a.png"), "A prior is saved as a .safetensors file; a.png has another ending."),
     "no number": (("edit", "{photo}", "--set", "smile=much", "--out", "a.png"), "expected a number, but found 'much'"),
     "not finite": (("edit", "{photo}", "--set", "smile=nan", "--out", "a.png"), "expected a number, but found 'nan'"),
     "no equals sign": (("edit", "{photo}", "--set", "smile", "--out", "a.png"), "expected DIAL=NUMBER, for example smile=0.8"),
@@ -140,10 +143,12 @@ BAD = {
 @pytest.mark.parametrize(("arguments", "sentence"), BAD.values(), ids=BAD.keys())
 def test_bad_input_is_one_sentence_and_exit_code_2(run, photo, tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
-    files = {"photo": photo, "blank": tmp_path / "blank.png", "text": tmp_path / "text.png", "weights": tmp_path / "who.safetensors"}
+    names = {"blank": "blank.png", "text": "text.png", "weights": "who.safetensors", "clip": "a.mp4"}
+    files = {"photo": photo} | {kind: tmp_path / name for kind, name in names.items()}
     write_image(files["blank"], torch.full((1, 200, 300, 3), 0.4))
     files["text"].write_text("no picture")
     files["weights"].write_bytes(b"cut")
+    files["clip"].write_bytes(b"cut")
     code, out, err = run(*(a.format(**files) for a in arguments))
     assert code == 2 and out == ""
     assert err.startswith("error: ") and err.count("\n") == 1 and sentence in err

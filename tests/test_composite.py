@@ -11,11 +11,12 @@ from dynamicface.composite import Change, _smooth_edges, apply_change, compute_c
 from dynamicface.conventions import ARKIT_NAMES, linear_to_srgb, srgb_to_linear
 from dynamicface.dials import DIALS
 from dynamicface.edit import edit_expression, edit_identity, edit_light, edit_pose
+from dynamicface.filters import sample
 from dynamicface.images import sample_crops
 from dynamicface.prior import light
 from dynamicface.prior.camera import euler_from_rotation
 from dynamicface.prior.estimate import select_frames
-from dynamicface.prior.geometry import face_crop
+from dynamicface.prior.geometry import face_crop, pose_head
 from dynamicface.types import FaceCrop, FacePrior, Filmed, Identity
 
 WINDOW = 4  # frames the pipeline renders at once
@@ -238,3 +239,15 @@ def test_the_frames_of_a_batch_do_not_influence_each_other(pipeline, fitted):
     both, _ = pipeline.render(two.replace(expression=expression))
     alone, _ = pipeline.render(edit_expression(fitted, {"jaw_open": 1.0}))
     torch.testing.assert_close(both[1:], alone, atol=2e-3, rtol=0)
+
+
+def test_a_smile_that_opens_shows_its_own_teeth_over_the_dark(pipeline, fitted, portrait):
+    """A mouth that was open when filmed keeps its upper teeth where they are; below them is no stretched lip but the mouth's inside."""
+    picture, _ = pipeline.render(edit_expression(fitted, {"jaw_open": 0.9}))
+    crop = face_crop(fitted, 512)
+    before, after = (pose_head(prior, pipeline.head, crop) for prior in (fitted, edit_expression(fitted, {"jaw_open": 0.9})))
+    top, bottom = after.head.landmarks(after.screen)[0, [13, 14], :2]
+    gap = torch.lerp(top, bottom, torch.tensor([0.5, 0.6, 0.7])[:, None])
+    teeth = before.head.landmarks(before.screen)[0, [13, 14], :2].mean(0)
+    plate, opened = (sample_crops(x, crop.matrix, crop.size).mean(1, keepdim=True) for x in (portrait, picture))
+    assert float(sample(opened, gap[None]).max()) < 0.4 < 0.6 < float(sample(plate, teeth[None, None]))

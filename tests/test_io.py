@@ -107,8 +107,8 @@ def test_other_files_are_a_sentence(tmp_path, content):
 
 
 def test_missing_files_and_folders_are_sentences(tmp_path):
-    for path in (tmp_path / "none.png", tmp_path):
-        with pytest.raises(ImageError, match="There is no file"):
+    for path, sentence in ((tmp_path / "none.png", "There is no file"), (tmp_path, "is a folder; name one picture in it")):
+        with pytest.raises(ImageError, match=sentence):
             read_image(path)
 
 

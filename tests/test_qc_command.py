@@ -38,7 +38,8 @@ def test_a_folder_is_a_clip(run, shots, tmp_path):
 def test_a_limit_that_is_missed_fails(run, shots, tmp_path):
     picture = shots / "plate" / "0000.png"
     arguments = ("qc", "--result", picture, "--plate", picture, "--require", "pose=1", "--out", tmp_path)
-    assert run(*arguments)[0] == 0
+    code, out, _ = run(*arguments)
+    assert code == 0 and "identity cosine" in out and "worst" in out and "report.png" in out
     code, _, err = run(*arguments, "--require", "identity=1.5")
     assert code == 2 and "Identity cosine is" in err and "it must be at least 1.5." in err and (tmp_path / "report.png").is_file()
 

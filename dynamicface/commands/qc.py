@@ -13,6 +13,9 @@ from torch import Tensor
 
 from ..errors import DynamicFaceError, ImageError
 from ..io.pictures import read_image, write_image
+from ..metrics.fid import FILE as INCEPTION
+from ..metrics.fid import InceptionFeatures
+from ..metrics.lpips import FILE as LPIPS
 from ..metrics.lpips import Lpips
 from ..metrics.meter import WINDOW, QualityMeter
 from ..metrics.picture import draw_report
@@ -31,7 +34,7 @@ def register(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--source", nargs="+", type=Path, metavar="IMAGE", help="for a swap: photos of the person, or a saved prior")
     parser.add_argument("--mask", type=Path, metavar="PATH", help="white = what was allowed to change: one picture, or one per frame")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for report.png and report.json")
-    parser.add_argument("--networks", type=Path, metavar="DIR", help="folder with lpips_alex.safetensors: measures LPIPS too")
+    parser.add_argument("--networks", type=Path, metavar="DIR", help=f"folder with {LPIPS} (LPIPS) or {INCEPTION} (FID): measured too")
     text = f"fail with exit code 2 unless the mean keeps this limit; may be repeated. {', '.join(METRICS)}"
     parser.add_argument("--require", action="append", type=_limit, default=[], metavar="NAME=NUMBER", help=text)
 
@@ -40,7 +43,7 @@ def run(options: argparse.Namespace) -> dict:
     """Figures of the report. Raises DynamicFaceError where a required limit is missed, after the report was written."""
     desk = Desk(options)
     source = desk.load_or_fit(options.source, options.face) if options.source else None
-    settings = {"lpips": Lpips.load(options.networks)} if options.networks else {}
+    settings = _judges(options.networks) if options.networks else {}
     meter = QualityMeter(desk.pipe.perception, desk.pipe.head, source=source, threshold=options.threshold, **settings, **options.face)
     with desk.timed("measure"):
         for result, plate, mask in _windows(options):
@@ -53,6 +56,12 @@ def run(options: argparse.Namespace) -> dict:
     if missed:
         raise DynamicFaceError(f"{options.result}: {' '.join(missed)}")
     return desk.figures | _figures(report)
+
+
+def _judges(folder: Path) -> dict:
+    """The networks a folder holds, at least one. Raises WeightsError with how to make them."""
+    found = {"inception": InceptionFeatures.load(folder)} if (folder / INCEPTION).is_file() else {}
+    return found if found and not (folder / LPIPS).is_file() else found | {"lpips": Lpips.load(folder)}
 
 
 def _figures(report: QualityReport) -> dict:

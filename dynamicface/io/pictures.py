@@ -28,6 +28,7 @@ from ..errors import ImageError
 _LINEAR = (".exr", ".hdr")
 _FLOAT = (".tif", ".tiff")
 _SIXTEEN_BIT = (".png",)
+_CLIPS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".m4v")
 _READ_AS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 
@@ -39,11 +40,11 @@ def read_image(path: str | Path) -> Tensor:
     """
     path = Path(path)
     if not path.is_file():
-        raise ImageError(f"There is no file {path}.")
+        raise ImageError(f"{path} is a folder; name one picture in it." if path.is_dir() else f"There is no file {path}.")
     content = path.read_bytes()
     data = cv2.imdecode(np.frombuffer(content, np.uint8), _READ_AS) if _is_whole(content) else None
     if data is None:
-        raise ImageError(f"{path} is not a picture this library can read (PNG, JPEG, WebP, TIFF, BMP), or it is cut off.")
+        raise ImageError(f"{path} is not a picture this library can read (PNG, JPEG, WebP, TIFF, BMP), or it is cut off.{_advice(path)}")
     if np.issubdtype(data.dtype, np.integer):
         data = data.astype(np.float32) / np.iinfo(data.dtype).max
     picture = torch.from_numpy(np.ascontiguousarray(data[..., ::-1].astype(np.float32)))[None]
@@ -72,6 +73,14 @@ def write_image(path: str | Path, image: Tensor, bits: int = 8) -> None:
     _, encoded = cv2.imencode(suffix, np.ascontiguousarray(data[..., ::-1]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encoded.tobytes())
+
+
+def _advice(path: Path) -> str:
+    """What to do with a file that is no picture here, as a further sentence."""
+    suffix = path.suffix.lower()
+    if suffix == ".exr" and not cv2.haveImageWriter(path.name):
+        return " The installed OpenCV has no EXR codec: save it as float TIFF, which keeps its range, or install opencv-python-headless<5."
+    return " It is a clip: see `python -m dynamicface video`." if suffix in _CLIPS else ""
 
 
 def _is_whole(content: bytes) -> bool:

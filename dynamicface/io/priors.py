@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..errors import WeightsError
+from ..errors import DynamicFaceError, WeightsError
 from ..types import FacePrior, Identity
 
 SCHEMA = "dynamicface.prior.1"
@@ -18,7 +18,9 @@ _IDENTITY = ("shape", "albedo", "albedo_weight", "embedding")
 
 
 def save_prior(prior: FacePrior, path: str | Path) -> None:
-    """Write a prior: per-frame factors as fp32, the albedo as fp16."""
+    """Write a prior: per-frame factors as fp32, the albedo as fp16. Raises DynamicFaceError where the file is called otherwise."""
+    if Path(path).suffix != ".safetensors":
+        raise DynamicFaceError(f"A prior is saved as a .safetensors file; {path} has another ending.")
     tensors = {name: getattr(prior, name).float() for name in _PER_FRAME}
     for name in _IDENTITY:
         value = getattr(prior.identity, name)

@@ -24,6 +24,8 @@ from ..tvo.flow import DisFlow, Estimator, consistency, warp
 from ..types import FacePrior, FaceTrack, Identity
 from .checks import same_shape
 from .factors import factor_change, refit
+from .fid import InceptionFeatures, fid
+from .frechet import face_feature_frechet
 from .identity import cosine, identity_drift
 from .jitter import landmark_jitter, pose_jitter
 from .lpips import Lpips
@@ -44,7 +46,8 @@ _FACTORS = ("expression", "gaze", "pose", "light")
 class QualityMeter:
     """Call `add` with the windows of a clip in order, then `report`.
 
-    source: the person who should be seen, where it is not the plate's own. lpips: also measure how different the face looks.
+    source: the person who should be seen, where it is not the plate's own. lpips: also measure how different the face looks; inception:
+    also the FID.
     flow: any estimator of optical flow, None = DIS. choice: keyword arguments of `track_faces` that choose a face.
     """
 
@@ -55,10 +58,12 @@ class QualityMeter:
         *,
         source: FacePrior | None = None,
         lpips: Lpips | None = None,
+        inception: InceptionFeatures | None = None,
         flow: Estimator | None = None,
         **choice,
     ) -> None:
-        self._perception, self._head, self._source, self._lpips, self._choice = perception, head, source, lpips, choice
+        self._perception, self._head, self._source, self._choice = perception, head, source, choice
+        self._lpips, self._inception = lpips, inception
         self._flow: Estimator | None = flow or DisFlow()
         self._notes: list[str] = []
         self._curves, self._plate_curves, self._whole = _Curves(), _Curves(), _Curves()
@@ -97,14 +102,15 @@ class QualityMeter:
                 if f"{name} landmarks" in whole:
                     values["landmark_jitter"] = landmark_jitter(whole[f"{name} landmarks"]).masked_fill(lonely, torch.nan)
                     values["pose_jitter"] = pose_jitter(whole[f"{name} rotation"]).masked_fill(lonely, torch.nan)
-        return QualityReport.of(curves, plate, tuple(self._notes))
+        return QualityReport.of(curves, plate, tuple(self._notes), _distances(whole, seen))
 
     def _window(self, result: Tensor, plate: Tensor | None, mask: Tensor | None) -> None:
         curves, of_plate, whole = {"presence": result.new_zeros(len(result))}, {}, {}
         tracks = self._tracks(result, plate)
         if tracks is not None:
             curves, whole = self._faces(result, plate, *tracks)
-            pictures, of_plate = self._pictures(result, plate, tracks[1] or tracks[0])
+            pictures, of_plate, looks = self._pictures(result, plate, tracks[1] or tracks[0])
+            whole |= looks
             seen = tracks[0].presence > 0
             curves = {name: values.masked_fill(~seen, torch.nan) for name, values in (curves | pictures).items()}
             curves["presence"] = tracks[0].presence
@@ -153,6 +159,8 @@ class QualityMeter:
             curves["identity"] = cosine(embedding, wanted.identity.embedding[None].to(embedding))
         if plate_like is not None:
             filmed = refit(plate, plate_track, self._head, plate_like)
+            if self._source is None:
+                whole["plate embedding"] = self._perception.identity.embed(plate, plate_track.landmarks)
             change = factor_change(filmed, fit)
             curves |= {name: getattr(change, name) for name in _FACTORS}
             whole |= {"plate landmarks": plate_track.landmarks[..., :2], "plate rotation": filmed.rotation}
@@ -170,8 +178,10 @@ class QualityMeter:
         own = fit_prior(result, track, self._head, texture_size=_TEXTURE, focal=filmed.focal)
         return own.replace(identity=Identity(self._source.identity.shape.to(own.expression), own.identity.albedo)), filmed
 
-    def _pictures(self, result: Tensor, plate: Tensor | None, track: FaceTrack) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Curves of what the face looks like, of the result and of the plate."""
+    def _pictures(
+        self, result: Tensor, plate: Tensor | None, track: FaceTrack
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
+        """Curves of what the face looks like, of the result and of the plate, and features of both for the whole clip's end."""
         matrix = face_square(track.landmarks, SIZE)
         mask = face_oval(track.landmarks, matrix, SIZE)
         pair = self._squares(result, 0, matrix)
@@ -179,12 +189,14 @@ class QualityMeter:
         motion = self._motion(*filmed)
         curves = self._steadiness(pair, motion, mask)
         if plate is None:
-            return curves, {}
+            return curves, {}, {}
         now, reference = (_last_channel(x[0]) for x in (pair, filmed))
         curves["sharpness"] = relative_detail(now, reference, mask)
         if self._lpips is not None:
             curves["lpips"] = self._lpips(now, reference)
-        return curves, self._steadiness(filmed, motion, mask)
+        network = self._inception
+        looks = {} if network is None else {"look": network(now), "plate look": network(reference)}
+        return curves, self._steadiness(filmed, motion, mask), looks
 
     def _squares(self, frames: Tensor, which: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Squares (F, 3, SIZE, SIZE) of every frame, and of the frame before it at the same place."""
@@ -239,6 +251,14 @@ def measure_quality(
         if progress is not None:
             progress(min(start + WINDOW, len(result)), len(result))
     return meter.report()
+
+
+def _distances(whole: dict[str, Tensor], seen: Tensor) -> dict[str, float]:
+    """`SETS` of what was kept of every frame; nothing where fewer than two frames show a face."""
+    if seen.sum() < 2:
+        return {}
+    pairs = {"face_frechet": ("embedding", "plate embedding", face_feature_frechet), "fid": ("look", "plate look", fid)}
+    return {name: distance(whole[ours][seen], whole[theirs][seen]) for name, (ours, theirs, distance) in pairs.items() if theirs in whole}
 
 
 class _Curves(dict):

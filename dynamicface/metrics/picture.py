@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from .report import METRICS, Metric, QualityReport
+from .report import METRICS, SETS, Metric, QualityReport
 
 _WIDTH, _ROW, _HEAD, _MARGIN = 1120, 52, 64, 20
 _COLUMNS = (("metric", 20), ("mean", 300), ("worst", 380), ("in frame", 460), ("plate", 540))
@@ -21,7 +21,7 @@ _RESULT, _PLATE, _WORST = (88, 176, 255), (120, 120, 126), (255, 96, 88)
 def draw_report(report: QualityReport, title: str = "Quality report") -> Tensor:
     """The report as (1, H, W, 3): blue is the result, grey the plate, red marks the frames to look at."""
     marked = report.worst_frames()
-    notes = [note[:150] for note in report.notes]
+    notes = [f"{SETS[name]}: {value:.3g}" for name, value in report.sets.items()] + [note[:150] for note in report.notes]
     height = _HEAD + _ROW * len(report.curves) + 18 * len(notes) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)

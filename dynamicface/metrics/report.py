@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -50,6 +50,12 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+SETS = {
+    "face_frechet": "face-feature Fréchet distance (x 100): all faces of the result against the plate's, by the identity net; no FID",
+    "fid": "FID: all faces of the result against the plate's, by the Inception file of yours; too large for less than thousands of frames",
+}
+"""What is measured of all frames together. Fewer frames give a larger distance: compare clips of the same length only."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -68,15 +74,18 @@ class QualityReport:
     curves: dict[str, Tensor]
     plate: dict[str, Tensor]  # the same of the plate itself, for what compares neighbouring frames
     notes: tuple[str, ...] = ()  # what was not measured, and why
+    sets: Mapping[str, float] = field(default_factory=dict)  # distances of all frames together, by the names of `SETS`
 
     @classmethod
-    def of(cls, curves: Mapping[str, Tensor], plate: Mapping[str, Tensor], notes: tuple[str, ...] = ()) -> QualityReport:
+    def of(
+        cls, curves: Mapping[str, Tensor], plate: Mapping[str, Tensor], notes: tuple[str, ...] = (), sets: Mapping[str, float] | None = None
+    ) -> QualityReport:
         """A report with its metrics in the order of `METRICS`; those without a single measured frame are left out."""
 
         def ordered(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: values[name].float().cpu() for name in METRICS if name in values and not values[name].isnan().all()}
 
-        return cls(ordered(curves), ordered(plate), notes)
+        return cls(ordered(curves), ordered(plate), notes, sets or {})
 
     def __len__(self) -> int:
         return len(self.curves["presence"])
@@ -138,7 +147,8 @@ class QualityReport:
                 "plate_mean": None if found.plate is None else round(found.plate, 5),
                 "curve": [None if value != value else round(value, 5) for value in curve.tolist()],
             }
-        report = {"frames": len(self), "worst_frames": self.worst_frames(), "notes": list(self.notes), "metrics": metrics}
+        sets = {name: {"meaning": SETS[name], "better": "lower", "value": round(value, 5)} for name, value in self.sets.items()}
+        report = {"frames": len(self), "worst_frames": self.worst_frames(), "notes": list(self.notes), "metrics": metrics, "sets": sets}
         return json.dumps(report, indent=1)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...dynamicface.generator.face_generator import FaceGenerator
 from ...dynamicface.images import as_plate
-from ...dynamicface.metrics import lpips as lpips_files
+from ...dynamicface.metrics import fid, lpips
 from ...dynamicface.perception import Perception
 from ...dynamicface.prior.head import HeadModel
 from .folders import MODELS
@@ -58,20 +58,22 @@ def face_generator(path: str | None) -> FaceGenerator:
     return generator
 
 
-@lru_cache(maxsize=1)
-def _lpips(folder: Path) -> tuple[lpips_files.Lpips, ModelPatcher]:
-    network = lpips_files.Lpips.load(folder)
+_JUDGES = {"lpips": (lpips.FILE, lpips.Lpips), "inception": (fid.FILE, fid.InceptionFeatures)}
+
+
+@lru_cache(maxsize=len(_JUDGES))
+def _judge(name: str, folder: Path) -> tuple[nn.Module, ModelPatcher]:
+    network = _JUDGES[name][1].load(folder)
     return network, ModelPatcher(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
 
 
-def lpips() -> lpips_files.Lpips | None:
-    """The user's LPIPS network out of models/dynamicface/networks, on ComfyUI's device; None where there is no such file."""
-    path = folder_paths.get_full_path(MODELS, f"networks/{lpips_files.FILE}")
-    if path is None:
-        return None
-    network, patcher = _lpips(Path(path).parent)
-    mm.load_models_gpu([patcher])
-    return network
+def judges() -> dict[str, nn.Module]:
+    """The user's networks in models/dynamicface/networks that judge pictures, by name, on ComfyUI's device; only those that are there."""
+    paths = {name: folder_paths.get_full_path(MODELS, f"networks/{file}") for name, (file, _) in _JUDGES.items()}
+    found = {name: _judge(name, Path(path).parent) for name, path in paths.items() if path is not None}
+    if found:
+        mm.load_models_gpu([patcher for _, patcher in found.values()])
+    return {name: network for name, (network, _) in found.items()}
 
 
 @cache

@@ -110,7 +110,7 @@ class Run:
         total, window = self.recipe.frames, options.get("context_window")
         if total == 1:
             return [0] * batch
-        part = window.index_list if window is not None and window.dim == 0 else (options.get("ad_params") or {}).get("sub_idxs")
+        part = _shown(window) if window is not None and window.dim == 0 else (options.get("ad_params") or {}).get("sub_idxs")
         index = list(range(batch)) if part is None and batch == total else list(part or ())
         if len(index) != batch or max(index) >= total:
             raise DynamicFaceError(
@@ -222,6 +222,12 @@ def place_of(extra: dict[str, Any]) -> Block:
 def conditional_chunks(options: dict[str, Any]) -> list[bool]:
     """Which chunks of the batch are conditional."""
     return [kind == 0 for kind in options["cond_or_uncond"]]
+
+
+def _shown(window) -> list[int]:
+    """Which frames a context window of core shows; newer cores put one before it that they leave out of the result."""
+    before = getattr(window, "causal_anchor_index", None)
+    return [*([] if before is None or before < 0 else [before]), *window.index_list]
 
 
 def _with_run(recipe: Recipe) -> Callable:

@@ -93,9 +93,11 @@ def _segment_handler(dials: SamplingDials) -> _Segments:
     def weights(length: int, *, idxs: list[int], **_) -> list[float]:
         return segment_weights(idxs, dials.overlap)
 
-    return _Segments(
+    handler = _Segments(
         ContextSchedule(_KEY, schedule), ContextFuseMethod(_KEY, weights), context_length=dials.length, context_overlap=dials.overlap, dim=0
     )
+    handler.causal_window_fix = False  # of newer cores: one more frame before each segment, of which this one has an anchor
+    return handler
 
 
 def _with_noise(frames: int, flow: PairFlow | None, share: float) -> Callable:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from build_help_pictures import HELP, pages, templates
 from build_locales import LOCALES, PREFIX, english, escaped, files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +55,14 @@ def test_every_help_page_has_a_chinese_one():
         translation = page.with_suffix("") / "zh.md"
         assert translation.is_file(), f"web/docs/{page.stem}/zh.md is missing"
         assert CHINESE.search(translation.read_text(encoding="utf-8"))
+
+
+def test_help_pages_show_what_a_template_makes(object_info):
+    """Of most nodes; pictures lie where the frontend looks for those of a help page, beside the pages."""
+    assert len(templates().keys() & object_info.keys()) >= 0.7 * len(object_info)
+    for page, text in pages().items():
+        assert page.read_text(encoding="utf-8") == text, f"{page.name} is not up to date: run `python tools/build_help_pictures.py`"
+    assert {path.stem for path in (HELP / "images").glob("*.jpg")} == set(templates().values())
 
 
 def test_message_syntax_is_escaped():

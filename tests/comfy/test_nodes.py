@@ -95,6 +95,15 @@ def test_no_face_is_a_sentence(comfy):
     assert "Traceback" not in str(failure.value) and str(failure.value).strip().endswith(".")
 
 
+def test_a_swap_says_which_picture_has_no_face(comfy, input_photo):
+    Image.new("RGB", (320, 240), (90, 120, 150)).save(comfy.folders["input"] / "wall.png")
+    settings = {"identity": 1.0, "skin_tone": 0.0, "detail": 1.0, "choose": "largest", "index": 0}
+    prompt = {"1": node("LoadImage", image=input_photo), "2": node("LoadImage", image="wall.png")}
+    prompt["3"] = node("DynamicFace_Swap", source=["2", 0], target=["1", 0], **settings)
+    with pytest.raises(ComfyError, match="'source': No face was found"):
+        comfy.run(prompt | {"4": node("PreviewImage", images=["3", 0])})
+
+
 def test_reference_without_a_photo_says_what_to_connect(comfy, input_photo):
     prompt = graph(input_photo, smile(0.5))
     prompt["2"]["inputs"]["choose"] = "reference"

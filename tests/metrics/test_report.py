@@ -92,6 +92,15 @@ def test_a_source_is_whom_to_look_for(pipeline, plate, fitted, photograph):
     assert same > 0.9 and stranger < 0.7
 
 
+def test_frames_as_a_set(pipeline, plate, faulty, report, fitted):
+    """The plate's own faces are at no distance from themselves; a source asks for other faces than the plate's."""
+    assert measured(pipeline, (plate[:3], plate[:3])).sets == {"face_frechet": pytest.approx(0, abs=1e-3)}
+    assert report.sets["face_frechet"] > 0.1 and json.loads(report.to_json())["sets"]["face_frechet"]["value"] > 0.1
+    assert measured(pipeline, (plate[:3], plate[:3]), source=fitted).sets == {}
+    judged = measured(pipeline, (faulty[0][2:4], plate[2:4]), inception=lambda squares: squares[:, ::32, ::32].flatten(1)).sets
+    assert judged.keys() == {"face_frechet", "fid"} and judged["fid"] > 0.1
+
+
 def test_one_frame_is_enough(pipeline, plate):
     report = measured(pipeline, (plate[:1], plate[:1]))
     assert len(report) == 1 and "ssim" not in report.curves and report.summary("pose").worst_frame == 0

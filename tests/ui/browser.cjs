@@ -8,9 +8,17 @@ const job = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"];
 const WINDOW = { width: 1280, height: 900 };
 const QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
-// What this frontend says about any workflow: files of the user it has not written yet, its own online node database. The last: this test
-// reads canvases back.
-const NOISE = [/Failed to load resource/, /api\.comfy\.org/, /reading 'id'\)\s+at onChange/, /willReadFrequently/];
+// What frontends say about any workflow: files of the user they have not written yet, their own online node database, their own old parts.
+// The last two: this test asks for the graph early and reads canvases back.
+const NOISE = [
+  /Failed to load resource/,
+  /api\.comfy\.org/,
+  /reading 'id'\)\s+at onChange/,
+  /(history menu|maskeditor|input\.link) is deprecated/,
+  /Invalid layout total size/,
+  /graph accessed before initialization/,
+  /willReadFrequently/,
+];
 
 const settings = (values) => fetch(`${job.address}/api/settings`, { method: "POST", body: JSON.stringify(values) });
 
