@@ -31,6 +31,7 @@ MEASUREMENTS = {
     "swap": "Swap",
     "expression": "Expression",
     "fit": "Fit",
+    "albedo": "Albedo and light",
     "rig": "Rig for other programs",
     "synthetic": "Synthetic faces",
 }
