@@ -68,14 +68,19 @@ def _wears_other_skin(prior: FacePrior) -> bool:
     return theirs is not None and theirs is not own
 
 
+def working_size(prior: FacePrior) -> int:
+    """Crop px at which a change is computed: about the plate's own for another person's skin, fewer for what only bends and lights it."""
+    return natural_crop_size(prior.filmed, 1.0 if _wears_other_skin(prior) else _FIELDS)
+
+
 def compute_change(prior: FacePrior, head: HeadModel, plate: Tensor, *, size: int | None = None, look: SwapLook | None = None) -> Change:
     """The fields that turn the filmed plate (F, H, W, 3) into the composed prior.
 
-    size: crop px, by default about the plate's own resolution for another person's skin, coarser for what only bends and lights the plate.
+    size: crop px, by default :func:`working_size`.
     """
     filmed = prior.filmed
     foreign = _wears_other_skin(prior)
-    crop = face_crop(filmed, size or natural_crop_size(filmed, 1.0 if foreign else _FIELDS))
+    crop = face_crop(filmed, size or working_size(prior))
     before, after = pose_head(filmed, head, crop), pose_head(prior, head, crop)
     surface = surface_of(before, after, filmed.illumination, prior.illumination)
     picture = linear_crops(plate, crop.matrix, crop.size)

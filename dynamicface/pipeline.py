@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .checks import check_occlusion, plate_of
 from .compose import compose_prior
-from .composite import compute_change, is_unchanged, paint_change, trust
+from .composite import compute_change, is_unchanged, paint_change, trust, working_size
 from .edit import apply_settings
 from .generator.face_generator import FaceGenerator
 from .guides import Guides, render_guides
@@ -33,6 +33,7 @@ from .types import FacePrior, FaceTrack
 from .windows import map_windows
 
 _WINDOW = 4  # frames rendered at once; keeps memory flat over a clip
+_WINDOW_SIZE = 512  # crop px up to which there are so many; fewer of larger crops, whose fields take 300 MB a frame
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,6 @@ def render_composite(
         hidden = None if occlusion is None else occlusion[index]
         paint_change(out[index], mask[index], part.background.plate, change, hidden, trust(part.confidence))
 
-    map_windows(render, len(prior), _WINDOW, plate.device, progress)
+    window = _WINDOW * _WINDOW_SIZE**2 // max(size or working_size(prior), _WINDOW_SIZE) ** 2
+    map_windows(render, len(prior), max(window, 1), plate.device, progress)
     return out, mask

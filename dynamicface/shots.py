@@ -90,6 +90,7 @@ def composite_shot(
             for picture, mask in composite_windows(prior, perception, head, **options):
                 writer.write(picture, mask)
                 changed += int((mask > 0).flatten(1).any(1).sum())
+                del picture, mask
                 if progress is not None:
                     progress(writer.frames, len(prior))
     except BaseException:
@@ -118,7 +119,11 @@ def composite_windows(
         if find_occlusions and not is_unchanged(part):
             hidden = find_occlusion(part, head, perception, roto=hidden)
         picture, mask = render_composite(part, head, occlusion=hidden, look=look)
-        yield torch.cat([picture, alpha], -1), mask
+        if alpha.shape[-1]:
+            picture = torch.cat([picture, alpha], -1)
+        del part, plate, alpha, hidden  # 25 MB a frame of 1080p, not to be held while the picture is written
+        yield picture, mask
+        del picture, mask
 
 
 def clip_of(prior: FacePrior) -> Clip:
