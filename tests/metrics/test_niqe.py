@@ -62,7 +62,7 @@ def test_figures_are_the_reference_s(versions, name):
 
 
 def test_a_batch_is_its_pictures(versions):
-    pictures = versions("chelsea").float()
+    pictures = versions("chelsea")[:, :, :288].float()
     torch.testing.assert_close(niqe(pictures), torch.cat([niqe(picture[None]) for picture in pictures]), rtol=1e-6, atol=0)
 
 
