@@ -138,7 +138,8 @@ class QualityReport:
             return None
         limit = f"{'at least' if metric.better == 'higher' else 'at most'} {threshold:g} {metric.unit}".strip()
         where = f"in frame {found.worst_frame}" if worst else f"on average over {len(self)} frames, worst in frame {found.worst_frame}"
-        return f"{metric.label.lstrip('. ').capitalize()} is {value:.3g} {where}; it must be {limit}."
+        label = metric.label.lstrip(". ")
+        return f"{label[0].upper()}{label[1:]} is {value:.3g} {where}; it must be {limit}."
 
     def to_json(self) -> str:
         """Everything as JSON: metrics, their curves (null = not measured), the worst frames, the notes."""

@@ -164,6 +164,7 @@ def test_thresholds_are_read_in_the_metric_s_direction():
     report = synthetic(identity=[0.9, 0.5, 0.7], pose=[1.0, 2.0, 6.0])
     assert report.failure("identity", 0.6) is None and report.failure("pose", 3.0) is None
     assert report.failure("identity", 0.6, worst=True) == "Identity cosine is 0.5 in frame 1; it must be at least 0.6."
+    assert synthetic(niqe=[7.0, 9.0]).failure("niqe", 6).startswith("NIQE is 8 on average")
     assert report.failure("pose", 2.5) == "Pose change is 3 on average over 3 frames, worst in frame 2; it must be at most 2.5 degrees."
 
 
