@@ -14,6 +14,8 @@ from .host.run import progress
 from .schema import Quality, schema, slider
 from .track import find_track
 
+LIMITS = [name for name, metric in METRICS.items() if not metric.informative]
+
 
 def fit_source(source):
     """The person of some photos; only who it is matters."""
@@ -111,7 +113,7 @@ class Gate(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="What to let pass, untouched."),
                 Quality.Input("quality", tooltip="The report of these images, from QC Report."),
-                io.Combo.Input("metric", options=list(METRICS), default="identity", tooltip="Which figure decides; see the node's help."),
+                io.Combo.Input("metric", options=LIMITS, default="identity", tooltip="Which figure decides; see the node's help."),
                 io.Float.Input(
                     "threshold",
                     default=0.6,

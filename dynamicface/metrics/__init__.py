@@ -7,6 +7,7 @@ from .factors import FactorChange, factor_change, gaze_degrees, light_change, re
 from .frechet import face_feature_frechet, frechet_distance
 from .identity import cosine, id_error, identity_drift, identity_variance, nearest
 from .jitter import jitter_rms, landmark_jitter, pose_jitter
+from .niqe import niqe
 from .outside import outside_difference
 from .sharpness import detail, relative_detail
 from .ssim import ssim, ssim_map
@@ -28,6 +29,7 @@ __all__ = [
     "landmark_jitter",
     "light_change",
     "nearest",
+    "niqe",
     "outside_difference",
     "pose_jitter",
     "refit",

@@ -29,10 +29,11 @@ from .frechet import face_feature_frechet
 from .identity import cosine, identity_drift
 from .jitter import landmark_jitter, pose_jitter
 from .lpips import Lpips
+from .niqe import LEAST, PATCH, niqe
 from .outside import outside_difference
 from .report import QualityReport
 from .sharpness import luma, relative_detail
-from .square import face_oval, face_square
+from .square import cut_squares, face_extent, face_oval, face_square
 from .ssim import ssim
 from .temporal import rms_difference
 
@@ -40,6 +41,7 @@ SIZE = 256  # side of the square in which pictures are compared, px
 WINDOW = 24  # frames to measure at once; more than track.PHOTOS, so that faces are detected on key frames only
 _SETTLED = 0.1  # of a face's region, see track.py
 _TEXTURE = 256
+_MOST = 6 * PATCH  # side of what NIQE is measured in, px
 _FACTORS = ("expression", "gaze", "pose", "light")
 
 
@@ -66,6 +68,7 @@ class QualityMeter:
         self._lpips, self._inception = lpips, inception
         self._flow: Estimator | None = flow or DisFlow()
         self._notes: list[str] = []
+        self._natural_side: int | None = None  # of the square in which NIQE is measured, px; 0: the frames are too small
         self._curves, self._plate_curves, self._whole = _Curves(), _Curves(), _Curves()
         self._person: Tensor | None = None  # (D,) identity of who is followed
         self._last: tuple[Tensor, Tensor | None] | None = None  # result and plate of the frame before the next window
@@ -110,6 +113,8 @@ class QualityMeter:
         if tracks is not None:
             curves, whole = self._faces(result, plate, *tracks)
             pictures, of_plate, looks = self._pictures(result, plate, tracks[1] or tracks[0])
+            natural = self._naturalness((result, plate), tracks[1] or tracks[0])
+            pictures, of_plate = pictures | natural[0], of_plate | natural[1]
             whole |= looks
             seen = tracks[0].presence > 0
             curves = {name: values.masked_fill(~seen, torch.nan) for name, values in (curves | pictures).items()}
@@ -197,6 +202,23 @@ class QualityMeter:
         network = self._inception
         looks = {} if network is None else {"look": network(now), "plate look": network(reference)}
         return curves, self._steadiness(filmed, motion, mask), looks
+
+    def _naturalness(self, pair: tuple[Tensor, Tensor | None], track: FaceTrack) -> list[dict[str, Tensor]]:
+        """NIQE of result and plate around the face, on the pixels as they are: resampling would change it.
+
+        The square keeps its size over the clip, because fewer patches give a larger figure.
+        """
+        centre, extent = face_extent(track.landmarks)
+        height, width = pair[0].shape[1:3]
+        if self._natural_side is None:
+            side = min(max(LEAST, float(extent.nanmedian())), _MOST, height, width)
+            self._natural_side = int(side) // PATCH * PATCH if side >= LEAST else 0
+            if not self._natural_side:
+                self._notes.append(f"NIQE was not measured: it needs frames of {LEAST} x {LEAST} pixels; these are {width} x {height}.")
+        side = self._natural_side
+        if not 0 < side <= min(height, width):
+            return [{}, {}]
+        return [{} if frames is None else {"niqe": niqe(cut_squares(frames, centre, side)).to(frames)} for frames in pair]
 
     def _squares(self, frames: Tensor, which: int, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Squares (F, 3, SIZE, SIZE) of every frame, and of the frame before it at the same place."""

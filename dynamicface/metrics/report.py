@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -20,8 +21,13 @@ class Metric:
     label: str
     unit: str
     better: str  # "higher" or "lower"
-    step: float  # a difference between frames that is worth a look; smaller ones are measuring noise
+    step: float  # a difference between frames that is worth a look; smaller ones are measuring noise. Infinite: none is
     meaning: str
+
+    @property
+    def informative(self) -> bool:
+        """Shown beside the plate's own, but it marks no frame."""
+        return math.isinf(self.step)
 
     def is_worse(self, value: float, than: float) -> bool:
         return value < than if self.better == "higher" else value > than
@@ -47,6 +53,7 @@ METRICS: dict[str, Metric] = {
         Metric("sharpness", "sharpness", "of plate", "higher", 0.1, "fine detail of the face over the plate's; 1 = as filmed"),
         Metric("outside", "outside of the mask", "", "lower", 1 / 255, "largest difference from the plate where the mask is 0"),
         Metric("lpips", "LPIPS", "", "lower", 0.05, "perceptual difference of the face from the plate's"),
+        Metric("niqe", "NIQE", "", "lower", math.inf, "how unnatural the picture around the face is; read it beside the plate's"),
     )
 }
 
@@ -109,6 +116,8 @@ class QualityReport:
         score = torch.where(self.curves["presence"] > 0, 0.0, torch.inf)
         for name, curve in self.curves.items():
             metric = METRICS[name]
+            if metric.informative:
+                continue
             own = curve - self.plate[name] if name in self.plate else curve
             middle = own.nanmedian()
             limit = max(metric.step, 1.4826 * float((own - middle).abs().nanmedian()))
@@ -129,7 +138,8 @@ class QualityReport:
             return None
         limit = f"{'at least' if metric.better == 'higher' else 'at most'} {threshold:g} {metric.unit}".strip()
         where = f"in frame {found.worst_frame}" if worst else f"on average over {len(self)} frames, worst in frame {found.worst_frame}"
-        return f"{metric.label.lstrip('. ').capitalize()} is {value:.3g} {where}; it must be {limit}."
+        label = metric.label.lstrip(". ")
+        return f"{label[0].upper()}{label[1:]} is {value:.3g} {where}; it must be {limit}."
 
     def to_json(self) -> str:
         """Everything as JSON: metrics, their curves (null = not measured), the worst frames, the notes."""

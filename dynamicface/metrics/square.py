@@ -15,10 +15,24 @@ _AROUND = 1.2  # side of the square over the face's extent
 
 def face_square(landmarks: Tensor, size: int) -> Tensor:
     """(F, 2, 3) PLATE to the upright square around landmarks (F, 478, 2..)."""
+    centre, side = face_extent(landmarks)
+    return square_matrix(centre, side, torch.zeros_like(side), size)
+
+
+def face_extent(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres (F, 2) and sides (F,) of those squares, px."""
     points = landmarks[:, :MESH, :2]
     low, high = points.amin(1), points.amax(1)
-    side = (high - low).amax(-1) * _AROUND
-    return square_matrix((low + high) / 2, side, torch.zeros_like(side), size)
+    return (low + high) / 2, (high - low).amax(-1) * _AROUND
+
+
+def cut_squares(frames: Tensor, centre: Tensor, side: int) -> Tensor:
+    """(F, side, side, C) pixels of frames (F, H, W, C) around centres (F, 2), not resampled; moved inwards at the frame's edge."""
+    room = torch.tensor([frames.shape[2] - side, frames.shape[1] - side], device=frames.device)
+    corner = (centre - side / 2).round().long().clamp_min(0).minimum(room)
+    steps = torch.arange(side, device=frames.device)
+    columns, rows = (corner[:, i, None] + steps for i in (0, 1))
+    return frames[torch.arange(len(frames), device=frames.device)[:, None, None], rows[:, :, None], columns[:, None]]
 
 
 def face_oval(landmarks: Tensor, matrix: Tensor, size: int) -> Tensor:

@@ -20,7 +20,7 @@ def ssim_map(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
     """
     same_shape(a, b)
     x, y = (images.permute(0, 3, 1, 2) for images in (a, b))
-    mean_x, mean_y, xx, yy, xy = (_window(moment) for moment in (x, y, x * x, y * y, x * y))
+    mean_x, mean_y, xx, yy, xy = (local_mean(moment) for moment in (x, y, x * x, y * y, x * y))
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     structure = (2 * (xy - mean_x * mean_y) + c2) / (xx - mean_x**2 + yy - mean_y**2 + c2)
     level = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
@@ -40,15 +40,15 @@ def ssim(a: Tensor, b: Tensor, mask: Tensor | None = None, data_range: float = 1
     return (local * weight).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-6)
 
 
-def _window(images: Tensor) -> Tensor:
+def local_mean(images: Tensor, sigma: float = _SIGMA, radius: int = _RADIUS) -> Tensor:
     """Gaussian-weighted local means of (F, C, H, W), the border repeated; by shifted sums, three times as fast as a convolution."""
-    steps = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
-    kernel = torch.softmax(-(steps**2) / (2 * _SIGMA**2), 0).tolist()
-    images = F.pad(images, (_RADIUS,) * 4, mode="replicate")
+    steps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.softmax(-(steps**2) / (2 * sigma**2), 0).tolist()
+    images = F.pad(images, (radius,) * 4, mode="replicate")
     for dim in (-1, -2):
-        size = images.shape[dim] - 2 * _RADIUS
-        total = images.narrow(dim, _RADIUS, size) * kernel[_RADIUS]
-        for i in range(_RADIUS):
-            total.add_(images.narrow(dim, i, size) + images.narrow(dim, 2 * _RADIUS - i, size), alpha=kernel[i])
+        size = images.shape[dim] - 2 * radius
+        total = images.narrow(dim, radius, size) * kernel[radius]
+        for i in range(radius):
+            total.add_(images.narrow(dim, i, size) + images.narrow(dim, 2 * radius - i, size), alpha=kernel[i])
         images = total
     return images

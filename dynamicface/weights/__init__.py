@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
 from safetensors.torch import load as parse_safetensors
 from torch import Tensor, nn
 
@@ -59,7 +60,7 @@ def verified_bytes(path: Path, size: int, sha256: str) -> bytes:
 
 
 def load_weights(id: str, folder: Path = FOLDER) -> dict[str, Tensor]:
-    """Tensors of a registered weight file, floating point ones as float32.
+    """Tensors of a registered weight file, floating point ones as float32; what is stored in double precision stays so.
 
     Raises:
         WeightsError: no such row, or the file is missing, truncated or altered.
@@ -68,7 +69,7 @@ def load_weights(id: str, folder: Path = FOLDER) -> dict[str, Tensor]:
         raise WeightsError(f"There is no weight file called {id!r}; the registry has {', '.join(registry())}.")
     row = registry()[id]
     tensors = parse_safetensors(verified_bytes(folder / row.file, row.size, row.sha256))
-    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    return {name: t.float() if t.is_floating_point() and t.dtype != torch.float64 else t for name, t in tensors.items()}
 
 
 def load_module(module: nn.Module, id: str) -> nn.Module:

@@ -101,6 +101,22 @@ def test_frames_as_a_set(pipeline, plate, faulty, report, fitted):
     assert judged.keys() == {"face_frechet", "fid"} and judged["fid"] > 0.1
 
 
+def test_naturalness_is_shown_beside_the_plate_s_and_marks_no_frame(pipeline, plate):
+    result = plate[:4].clone()
+    result[2] = torch.nn.functional.avg_pool2d(result[2].permute(2, 0, 1), 5, 1, 2).permute(1, 2, 0)
+    report = measured(pipeline, (result, plate[:4]))
+    now, filmed = report.curves["niqe"], report.plate["niqe"]
+    assert now[2] > filmed[2] + 3 and torch.equal(now[[0, 1, 3]], filmed[[0, 1, 3]])
+    assert QualityReport.of({name: report.curves[name] for name in ("presence", "niqe")}, {}).worst_frames() == []
+    assert json.loads(report.to_json())["metrics"]["niqe"]["plate_mean"] > 0
+
+
+def test_frames_too_small_for_naturalness_are_said_to_be(pipeline, plate):
+    report = measured(pipeline, (plate[:1, 20:200, 60:260],))
+    assert "niqe" not in report.curves
+    assert report.notes == ("NIQE was not measured: it needs frames of 192 x 192 pixels; these are 200 x 180.",)
+
+
 def test_one_frame_is_enough(pipeline, plate):
     report = measured(pipeline, (plate[:1], plate[:1]))
     assert len(report) == 1 and "ssim" not in report.curves and report.summary("pose").worst_frame == 0
@@ -148,6 +164,7 @@ def test_thresholds_are_read_in_the_metric_s_direction():
     report = synthetic(identity=[0.9, 0.5, 0.7], pose=[1.0, 2.0, 6.0])
     assert report.failure("identity", 0.6) is None and report.failure("pose", 3.0) is None
     assert report.failure("identity", 0.6, worst=True) == "Identity cosine is 0.5 in frame 1; it must be at least 0.6."
+    assert synthetic(niqe=[7.0, 9.0]).failure("niqe", 6).startswith("NIQE is 8 on average")
     assert report.failure("pose", 2.5) == "Pose change is 3 on average over 3 frames, worst in frame 2; it must be at most 2.5 degrees."
 
 
