@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ def draw_report(report: QualityReport, title: str = "Quality report") -> Tensor:
     """The report as (1, H, W, 3): blue is the result, grey the plate, red marks the frames to look at."""
     marked = report.worst_frames()
     notes = [f"{SETS[name]}: {value:.3g}" for name, value in report.sets.items()] + [note[:150] for note in report.notes]
+    notes = [
+        "".join(c for c in unicodedata.normalize("NFKD", note) if not unicodedata.combining(c)) for note in notes
+    ]  # the font has no accents
     height = _HEAD + _ROW * len(report.curves) + 18 * len(notes) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)
