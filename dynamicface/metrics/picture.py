@@ -23,9 +23,6 @@ def draw_report(report: QualityReport, title: str = "Quality report") -> Tensor:
     """The report as (1, H, W, 3): blue is the result, grey the plate, red marks the frames to look at."""
     marked = report.worst_frames()
     notes = [f"{SETS[name]}: {value:.3g}" for name, value in report.sets.items()] + [note[:150] for note in report.notes]
-    notes = [
-        "".join(c for c in unicodedata.normalize("NFKD", note) if not unicodedata.combining(c)) for note in notes
-    ]  # the font has no accents
     height = _HEAD + _ROW * len(report.curves) + 18 * len(notes) + _MARGIN
     image = Image.new("RGB", (_WIDTH, height), _PAPER)
     draw = ImageDraw.Draw(image)
@@ -41,7 +38,7 @@ def draw_report(report: QualityReport, title: str = "Quality report") -> Tensor:
         _figures(draw, top, METRICS[name], report)
         _plot(draw, top + 6, curve, report.plate.get(name), marked)
     for number, note in enumerate(notes):
-        draw.text((_MARGIN, height - _MARGIN - 18 * (len(notes) - number) + 10), note, fill=_FAINT, font_size=13)
+        draw.text((_MARGIN, height - _MARGIN - 18 * (len(notes) - number) + 10), _without_accents(note), fill=_FAINT, font_size=13)
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)[None]
 
 
@@ -82,3 +79,8 @@ def _plot(draw: ImageDraw.ImageDraw, top: int, curve: Tensor, plate: Tensor | No
             if len(piece) == 1:
                 x, y = piece[0]
                 draw.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+
+
+def _without_accents(text: str) -> str:
+    """The text with plain letters: the font has no others."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
