@@ -46,15 +46,14 @@ def measure(pipe: FacePipeline, options: Options) -> list[Table]:
             for which in (group, "all"):
                 found.setdefault((name, which), []).append(pair)
     order = [*(name for _, name in _GROUPS), "all"]
-    cases = sorted(found, key=lambda key: (list(dict.fromkeys(name for name, _ in found)).index(key[0]), order.index(key[1])))
+    cases = [(name, group) for name in dict.fromkeys(name for name, _ in found) for group in order if (name, group) in found]
     rows = [
         (name, group, len(found[name, group]), *(statistics.median(column) for column in zip(*found[name, group], strict=True)))
         for name, group in cases
     ]
-    people = len(next(iter(found.values()), ()))
     figures = tuple(
-        Figure(f"albedo.{name.replace(' ', '_')}", rows[cases.index((name, "all"))][-1], "CIEDE2000", "lower", f"london, {people} people")
-        for name, group in cases
+        Figure(f"albedo.{name.replace(' ', '_')}", albedo, "CIEDE2000", "lower", f"london, {people} people")
+        for name, group, people, _, albedo in rows
         if group == "all"
     )
     note = (

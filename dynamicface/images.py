@@ -119,13 +119,21 @@ def sample_crops(
     return F.avg_pool2d(crops, taps) if taps > 1 else crops
 
 
+def plate_window(inverse: Tensor, size: int, plate: tuple[int, int], around: int = 0) -> tuple[int, int, int, int]:
+    """The rectangle (left, top, right, bottom) of a plate (height, width) that holds crops of so many px, and some px around; empty beside
+    the plate. inverse: (.., 2, 3) CROP to PLATE."""
+    corners = inverse.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]]) * size @ inverse[..., :2].mT + inverse[..., None, :, 2]
+    low, high = corners.flatten(0, -2).aminmax(dim=0)
+    (left, top), (right, bottom) = low.floor().long().tolist(), high.ceil().long().tolist()
+    return max(left - around, 0), max(top - around, 0), min(right + around, plate[1]), min(bottom + around, plate[0])
+
+
 def crops_of_frames(plate: Tensor | Clip, frames: slice | Tensor, matrix: Tensor, size: int) -> Tensor:
     """`linear_crops` of some frames of a plate, of which no more is read than the crops show; matrix (N, 2, 3) of those frames."""
-    corners = transform(matrix.new_tensor([[0, 0], [size, 0], [0, size], [size, size]]).expand(len(matrix), -1, -1), invert(matrix))
-    low, high = corners.amin((0, 1)).floor().long() - _READ_AROUND, corners.amax((0, 1)).ceil().long() + _READ_AROUND
     height, width = plate.shape[1:3]
-    left, top = (min(max(int(low[i]), 0), side - 1) for i, side in enumerate((width, height)))
-    right, bottom = max(min(int(high[0]), width), left + 1), max(min(int(high[1]), height), top + 1)
+    left, top, right, bottom = plate_window(invert(matrix), size, (height, width), _READ_AROUND)
+    left, top = min(left, width - 1), min(top, height - 1)  # of crops beside the plate its border is repeated
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
     moved = torch.cat([matrix[..., :2], transform(matrix.new_tensor([[left, top]]), matrix).mT], -1)
     return linear_crops(plate[frames, top:bottom, left:right], moved, size)
 

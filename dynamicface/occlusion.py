@@ -19,7 +19,7 @@ from torch import Tensor
 from .checks import check_occlusion, plate_of
 from .conventions import PARTS
 from .filters import blur, dilate, pixel_grid, sample, unit
-from .images import linear_crops, sample_crops, transform
+from .images import linear_crops, plate_window, sample_crops, transform
 from .perception import Perception
 from .prior import light, texture
 from .prior.estimate import select_frames
@@ -194,9 +194,7 @@ def bring_to_plate(mask: FaceMask, plate: Tensor) -> Tensor:
     out = plate.new_zeros(frames, height, width)
     inverse = fine.inverse
     for f in range(frames):
-        corner = transform(inverse.new_tensor([[[0, 0], [size, size]]]), inverse[f : f + 1])[0]
-        (left, top), (right, bottom) = corner[0].floor().long().tolist(), corner[1].ceil().long().tolist()
-        left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+        left, top, right, bottom = plate_window(inverse[f], size, (height, width))
         if left >= right or top >= bottom or mask.values[f].amax() < _LOW:
             continue
         grid = pixel_grid(bottom - top, right - left, plate) + plate.new_tensor([left, top])

@@ -11,7 +11,7 @@ from torch import Tensor
 from .checks import check_occlusion
 from .errors import ImageError
 from .filters import dilate, pixel_grid, sample
-from .images import as_plate, empty_masks
+from .images import as_plate, empty_masks, plate_window
 from .types import FaceCrop
 
 _MAX_TAPS = 4  # samples per plate pixel and axis where the crop is finer than the plate
@@ -57,7 +57,7 @@ def paste_back(
     layer = torch.cat([feathered(mask, feather), *([_ring(mask)] if colour_match else [])], 1)
     out, used = plate.clone(), empty_masks(plate)
     for f in range(frames):
-        left, top, right, bottom = _window(crop, f, (height, width))
+        left, top, right, bottom = plate_window(crop.inverse[f], crop.size, (height, width))
         if left < right and top < bottom:
             here = f, slice(top, bottom), slice(left, right)
             grid = pixel_grid(bottom - top, right - left, images) + images.new_tensor([left, top])
@@ -132,11 +132,3 @@ def _ring(mask: Tensor) -> Tensor:
     """(F, 1, S, S) 1 just outside of the mask."""
     radius = max(round(_RING * mask.shape[-1]), 1)
     return dilate(mask, radius) - mask
-
-
-def _window(crop: FaceCrop, f: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The plate rectangle (left, top, right, bottom) around frame f's crop, inside the plate."""
-    inverse = crop.inverse[f]
-    corner = inverse.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]]) * crop.size @ inverse[:, :2].mT + inverse[:, 2]
-    (left, top), (right, bottom) = corner.amin(0).floor().long().tolist(), corner.amax(0).ceil().long().tolist()
-    return max(left, 0), max(top, 0), min(right, size[1]), min(bottom, size[0])

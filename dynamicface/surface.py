@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -199,6 +199,7 @@ def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
     return (after / before).clamp(1 / _MAX_GAIN, _MAX_GAIN).log()
 
 
+@lru_cache(maxsize=4)
 def _upper_teeth(head: HeadModel) -> Tensor:
     """(V,) the teeth that do not go with the jaw; none in a head without teeth or without a jaw."""
     upper = torch.zeros(len(head.template), dtype=torch.bool, device=head.template.device)
