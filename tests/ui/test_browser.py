@@ -5,7 +5,7 @@ They take minutes and need Node.js, Chromium and playwright-core, which `dev.py`
     DYNAMICFACE_BROWSER=1 python dev.py test tests/ui
 Screenshots go to the folder DYNAMICFACE_SCREENSHOTS names, else to pytest's own. DYNAMICFACE_COMFYUI_ARGUMENTS go to ComfyUI: with
 `--front-end-root FOLDER` (static/ of a comfyui-frontend-package wheel) another frontend is tried. Passed with ComfyUI 0.3.75 and its
-frontend 1.32.9, and with ComfyUI 0.33.0 and frontends 1.49.6 and 1.58.1.
+frontend 1.32.9; with ComfyUI 0.33.0 and frontends 1.49.6 and 1.58.1 all but one did, for messages of the frontend's own, left out since.
 """
 
 from __future__ import annotations
