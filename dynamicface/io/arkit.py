@@ -23,11 +23,11 @@ from ..conventions import ARKIT_NAMES
 from ..drive import Performance
 from ..errors import DynamicFaceError
 from ..prior.camera import euler_from_rotation, rotation_from_euler
+from ..prior.gaze import LOOK_NAMES, gaze_of_look
 from .documents import check_schema, number, read_json, write_json
 
 SCHEMA = "dynamicface.arkit.1"
-_LOOK_DEGREES = 30.0
-"""How far an eye has turned when eyeLook is 1."""
+_LOOK = [ARKIT_NAMES.index(name) for name in LOOK_NAMES]
 _STRONGEST = 1.5
 _ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch", "RightEyeRoll")
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
@@ -133,18 +133,8 @@ def _read_json(path: Path, fps: float | None) -> Performance:
 def _performance(expression: Tensor, head: Tensor, eyes: Tensor | None, fps: float) -> Performance:
     """From degrees: head (F, 3), eyes (F, 2, 2) or None."""
     rotation = rotation_from_euler(*head.unbind(-1))
-    gaze = _gaze_from_look(expression) if eyes is None else torch.deg2rad(eyes)
+    gaze = gaze_of_look(expression[:, _LOOK]) if eyes is None else torch.deg2rad(eyes)
     return Performance(expression.clamp(0, _STRONGEST), gaze, rotation, fps)
-
-
-def _gaze_from_look(expression: Tensor) -> Tensor:
-    """(F, 2, 2) radians from the eyeLook channels. The left eye looks out towards the viewer's right."""
-
-    def look(way: str) -> Tensor:
-        return torch.stack([expression[:, ARKIT_NAMES.index(f"eyeLook{way}{side}")] for side in ("Left", "Right")], 1)
-
-    yaw = (look("Out") - look("In")) * torch.tensor([1.0, -1.0])
-    return torch.stack([yaw, look("Up") - look("Down")], -1) * math.radians(_LOOK_DEGREES)
 
 
 def _table(rows: object, width: int, what: str, length: int, path: Path) -> Tensor:

@@ -4,6 +4,7 @@ Unusual here:
 - G people x N frames are solved at once; a person's N frames share the shape. The shape block is eliminated last (Schur
   complement), so the cost grows linearly with frames and stills, photo sets and clips are the same call;
 - residuals are measured in metres at the face's depth, so weights do not depend on resolution;
+- the lids go with the eyes: without it the eyeLook channels take up what two people's lids differ by, each eye on its own;
 - expression coefficients stay in [0, limit] because every step solves the bounded problem (`bounded_step`), not by clamping its answer.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from .bounded_step import Shared, bounded_step
 from .camera import rotation_from_vector
+from .gaze import LOOK_NAMES, look_of_gaze
 from .head import HeadModel
 from .raster import vertex_normals
 
@@ -34,6 +36,7 @@ class FitSettings:
     shape_sigma: float = 1.0  # of shape coefficients, in their own unit variance
     expression_sigma: float = 0.12
     expression_limit: float = 1.2
+    look_sigma: float = 0.05  # of the eyeLook channels around what the irises say
     landmark_sigma_scale: float = 1.0  # landmark errors are correlated: raise it to trust the priors more
     outlier: float = 3.0  # Cauchy scale in landmark sigmas
     damping: float = 1e-3
@@ -99,6 +102,9 @@ def fit_landmarks(
 
     count = expression.shape[-1]
     prior = torch.cat([points.new_full((count,), settings.expression_sigma**-2), points.new_full((6,), 1e-6)])
+    expected = points.new_zeros(groups, frames, len(prior))
+    look = [head.expression_names.index(name) for name in LOOK_NAMES if name in head.expression_names]
+    prior[look] = settings.look_sigma**-2
     shape_prior = settings.shape_sigma**-2
     shape_ridge = (shape_prior + settings.damping) * torch.eye(len(shape_basis), dtype=points.dtype, device=points.device)
     bound = torch.zeros_like(prior).expand(groups, frames, -1)
@@ -122,7 +128,9 @@ def fit_landmarks(
         local = torch.cat([of_expression, of_turn, of_move], -1)  # per-frame unknowns
         state = torch.cat([expression, expression.new_zeros(groups, frames, 6)], -1)
         normal = local.mT @ local + torch.diag(prior + settings.damping)
-        gradient = (local.mT @ error)[..., 0] + prior * state
+        if len(look) == len(LOOK_NAMES):
+            expected[..., look] = look_of_gaze(_gaze(head, identity, rotation, translation, landmarks - centre, focal))
+        gradient = (local.mT @ error)[..., 0] + prior * (state - expected)
         low, high = F.pad(-expression, (0, 6), value=-torch.inf), F.pad(settings.expression_limit - expression, (0, 6), value=torch.inf)
         shared = None
         if solve_shape:

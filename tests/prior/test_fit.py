@@ -11,6 +11,7 @@ from torch import Tensor
 from dynamicface.conventions import ARKIT_NAMES
 from dynamicface.prior.camera import euler_from_rotation, rotation_from_euler, to_screen
 from dynamicface.prior.fit import MESH, FitSettings, fit_landmarks
+from dynamicface.prior.gaze import LOOK_NAMES, look_of_gaze
 
 CENTRE = torch.tensor([320.0, 240.0])
 EXACT = FitSettings(landmark_sigma_scale=0.1, expression_sigma=0.4, iterations=20)  # the landmarks are the model's own: believe them
@@ -45,6 +46,7 @@ def truth(head) -> Truth:
     rotation = rotation_from_euler(*((uniform() - 0.5) * degrees for degrees in (60, 30, 30)))
     translation = torch.tensor([0.05, -0.03, -0.9]) + 0.1 * (uniform(3) - 0.5)
     gaze = 0.6 * (uniform(2, 2) - 0.5)
+    expression[..., [ARKIT_NAMES.index(name) for name in LOOK_NAMES]] = look_of_gaze(gaze)
     focal = torch.full((people, frames), 1200.0)
     vertices = head.vertices(shape[:, None].expand(-1, frames, -1), expression, gaze)
     camera = head.landmarks(vertices) @ rotation.mT + translation[..., None, :]
@@ -143,3 +145,10 @@ def test_a_real_portrait_is_met_within_a_percent(track, head):
     fit = fit_landmarks(track.landmarks[None, ..., :2], head, focal, torch.tensor([256.0, 256.0]))
     assert fit.error.item() < 0.013
     assert fit.projected.shape == (1, 1, 478, 2) and MESH == 468
+
+
+def test_the_lids_go_with_the_eyes(track, head):
+    centre = torch.tensor([track.image_size[1] / 2, track.image_size[0] / 2])
+    fit = fit_landmarks(track.landmarks[None, ..., :2], head, torch.full((1, 1), 900.0), centre)
+    look = fit.expression[..., [ARKIT_NAMES.index(name) for name in LOOK_NAMES]]
+    torch.testing.assert_close(look, look_of_gaze(fit.gaze), atol=0.1, rtol=0)
