@@ -98,7 +98,7 @@ def fit_landmarks(
     identity = points.new_zeros(groups, len(shape_basis)) if solve_shape else shape
     expression = points.new_zeros(groups, frames, len(expression_basis))
     rest = mean + einsum(identity, shape_basis, "g s, s l c -> g l c")
-    rotation, translation = _scaled_orthographic_pose(rest[:, None].expand(-1, frames, -1, -1), points, focal)
+    rotation, translation = _scaled_orthographic_pose(rest[:, None].expand(-1, frames, -1, -1), points, trust[..., None], focal)
 
     count = expression.shape[-1]
     prior = torch.cat([points.new_full((count,), settings.expression_sigma**-2), points.new_full((6,), 1e-6)])
@@ -175,12 +175,13 @@ def _minus_skew(v: Tensor) -> Tensor:
     return torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).unflatten(-1, (3, 3))
 
 
-def _scaled_orthographic_pose(model: Tensor, points: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
-    """A first pose from an affine fit: model (G, N, L, 3), points (G, N, L, 2) px from the principal point."""
+def _scaled_orthographic_pose(model: Tensor, points: Tensor, trust: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
+    """A first pose from an affine fit: model (G, N, L, 3), points (G, N, L, 2) px from the principal point, trust (G, N, L, 1)."""
     flip = points.new_tensor([1.0, -1.0])
-    centre_model, centre_points = model.mean(-2, keepdim=True), points.mean(-2, keepdim=True)
+    share = trust / trust.sum(-2, keepdim=True)
+    centre_model, centre_points = (share * model).sum(-2, keepdim=True), (share * points).sum(-2, keepdim=True)
     x, y = model - centre_model, (points - centre_points) * flip
-    affine = torch.linalg.solve(x.mT @ x, x.mT @ y).mT  # (G, N, 2, 3)
+    affine = torch.linalg.solve(x.mT @ (share * x), x.mT @ (share * y)).mT  # (G, N, 2, 3)
     u, s, vh = torch.linalg.svd(affine, full_matrices=False)
     rows = u @ vh
     rotation = torch.cat([rows, torch.linalg.cross(rows[..., 0, :], rows[..., 1, :])[..., None, :]], -2)
