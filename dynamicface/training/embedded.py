@@ -42,7 +42,7 @@ class EmbeddedTask(nn.Module):
         conditions = self._conditions(self.net, batch, strength, seen).replace(identity=keep[-1])
         level = sigma.view(-1, 1, 1, 1)
         found = self.net((1 - level) * target + level * noise, sigma, batch["composite"], batch["mask"], conditions)
-        return self.criterion(found, batch, sigma), batch["composite"] + batch["mask"] * (found.float() - batch["composite"])
+        return self.criterion(found, batch, sigma, draw), batch["composite"] + batch["mask"] * (found.float() - batch["composite"])
 
     def sheet(self, net: Generator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Columns of pictures in -1..1: question, answer in one step, truth, reference."""

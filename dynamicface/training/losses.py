@@ -24,6 +24,7 @@ _BANDS = 3
 _COARSE = 8  # px of a cell of the low frequencies
 _FACE_SHARE = 0.4  # of the picture
 _FRAME_MARGIN = 1.15
+_STRAY = 0.15  # of the moved frame: shift in its sides, log of its scale, turn in radians
 _MESH_MARGIN = 1.5  # the landmark net wants the face to fill two thirds
 
 
@@ -65,8 +66,11 @@ class Criterion(nn.Module):
         self.identity, self.landmarks = identity, landmarks
         self.requires_grad_(False)
 
-    def forward(self, found: Tensor, batch: dict[str, Tensor], sigma: Tensor) -> dict[str, Tensor]:
-        """Weighted terms by name, each a number; their sum is the loss. All in float32."""
+    def forward(self, found: Tensor, batch: dict[str, Tensor], sigma: Tensor, draw: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Weighted terms by name, each a number; their sum is the loss. All in float32.
+
+        draw: the identity net looks through a frame that is moved at random, so that it cannot be pleased by patterns of single pixels.
+        """
         w, found, target = self.weights, found.float(), batch["target"]
         scale = flow_weight(sigma, w.snr)[:, None, None, None]
         region = batch["mask"] + w.outside * (1 - batch["mask"])
@@ -78,13 +82,13 @@ class Criterion(nn.Module):
             "bands": w.bands * _bands(found, target, attention),
         }
         if w.features or w.identity:
-            terms |= self._likeness(found, target, batch)
+            terms |= self._likeness(found, target, batch, draw)
         if w.landmarks and self.landmarks is not None:
             terms["landmarks"] = w.landmarks * self._expression(found, target, batch["landmarks"])
         return terms
 
-    def _likeness(self, found: Tensor, target: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        matrix = _face_frame(batch["landmarks"], self.frame, _FRAME_MARGIN)
+    def _likeness(self, found: Tensor, target: Tensor, batch: dict[str, Tensor], draw: torch.Generator | None) -> dict[str, Tensor]:
+        matrix = _face_frame(batch["landmarks"], self.frame, _FRAME_MARGIN, draw)
         pictures = torch.cat([found, target, batch["mask"].expand_as(found) * 2 - 1])
         frames = sample_crops(pictures.permute(0, 2, 3, 1), matrix.repeat(3, 1, 1), self.frame) / 2 + 0.5
         mine, truth, inside = frames.chunk(3)
@@ -155,9 +159,13 @@ def _shrunk(mask: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(mask, like.shape[-2:], mode="area")
 
 
-def _face_frame(landmarks: Tensor, size: int, margin: float) -> Tensor:
-    """(B, 2, 3) from the picture to an upright square around landmarks (B, 478, 2)."""
+def _face_frame(landmarks: Tensor, size: int, margin: float, draw: torch.Generator | None = None) -> Tensor:
+    """(B, 2, 3) from the picture to a square around landmarks (B, 478, 2), upright or with a drawn turn, shift and scale."""
     points = landmarks[:, :468]
     low, high = points.amin(1), points.amax(1)
-    side = (high - low).amax(-1) * margin
-    return square_matrix((low + high) / 2, side, torch.zeros_like(side), size)
+    centre, side, turn = (low + high) / 2, (high - low).amax(-1) * margin, landmarks.new_zeros(len(landmarks))
+    if draw is not None:
+        chance = torch.rand(len(landmarks), 4, generator=draw).to(landmarks) * 2 - 1
+        centre = centre + chance[:, :2] * _STRAY * side[:, None]
+        side, turn = side * torch.exp(chance[:, 2] * _STRAY), chance[:, 3] * _STRAY
+    return square_matrix(centre, side, turn, size)

@@ -38,6 +38,16 @@ def test_every_term_pulls_at_the_picture(criterion, batch):
         assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, name
 
 
+def test_the_frame_that_is_moved_at_random_is_drawn(criterion, batch):
+    def features(seed: int | None) -> float:
+        draw = None if seed is None else torch.Generator().manual_seed(seed)
+        return float(criterion(batch["composite"], batch, torch.ones(2), draw)["features"])
+
+    assert features(1) == features(1) and len({features(None), features(1), features(2)}) == 3
+    answer = criterion(batch["target"], batch, torch.ones(2), torch.Generator().manual_seed(1))
+    assert float(answer["features"]) == pytest.approx(0, abs=1e-5)
+
+
 def test_a_term_of_weight_nothing_is_left_out(pipeline, batch):
     weights = replace(ALL, features=0.0, identity=0.0, landmarks=0.0)
     terms = Criterion(weights, pipeline.perception.identity)(batch["composite"], batch, torch.ones(2))
