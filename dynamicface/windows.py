@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -41,3 +42,19 @@ def map_windows(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items in order, the next of which is made on another thread while the caller works on one: so reading a clip takes no time of
+    its own. The iterator is asked by that thread alone."""
+    source, inference = iter(items), torch.is_inference_mode_enabled()
+
+    def following() -> list[T]:
+        with torch.inference_mode(inference):
+            return list(islice(source, 1))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(following)
+        while item := waiting.result():
+            waiting = pool.submit(following)
+            yield item.pop()
