@@ -31,7 +31,9 @@ def map_windows(
         with torch.inference_mode(inference):  # which other threads do not inherit
             return work(part)
 
-    pool = ThreadPoolExecutor(_AT_ONCE) if device.type == "cpu" and len(parts) > 1 else None
+    threads, pool = torch.get_num_threads(), None
+    if device.type == "cpu" and len(parts) > 1:  # they share the cores: more threads than those get into each other's way
+        pool = ThreadPoolExecutor(_AT_ONCE, initializer=torch.set_num_threads, initargs=(max(threads // _AT_ONCE, 1),))
     try:
         results = []
         for part, result in zip(parts, (pool.map if pool else map)(one, parts), strict=True):
@@ -42,6 +44,7 @@ def map_windows(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # which also holds for threads that begin from now on
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
