@@ -28,7 +28,7 @@ _IDENTITY_FRAMES = 8  # frames that decide a clip's identity
 _TEXTURE_FRAMES = 4
 _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known the expression may follow the landmarks closely
 _CHUNK = 64
-_WINDOW = 16  # frames whose pixels are looked at together: a clip on disk is read that far at a time
+_WINDOW = 8  # frames whose pixels are looked at together: more do not fit into caches
 _TEXTURE_CROP = 512
 _LIGHT_TEXTURE = 64
 _MATTE_SIDE = 256
