@@ -90,9 +90,10 @@ def sample_crops(
     padding: str = "border",
     max_taps: int = MAX_TAPS,
 ) -> Tensor:
-    """Cut crops (N, 3, h, w) out of frames (F, H, W, 3).
+    """Cut crops (N, 3, h, w), float, out of frames (F, H, W, 3).
 
     Args:
+        images: float, or uint8 0..255 as `Clip.windows` reads them, which become 0..1; of these no more than a crop shows is converted.
         matrix: (N, 2, 3) PLATE to CROP, pixels.
         size: (h, w), or one number for a square.
         frame: (N,) long, the frame each crop is cut from; None means one crop per frame, in order (then differentiable cheaply).
@@ -101,15 +102,31 @@ def sample_crops(
 
     The plate is never copied: crops of arbitrary frames are read from the clip viewed as one tall image.
     """
-    height, width = images.shape[1:3]
     h, w = (size, size) if isinstance(size, int) else size
-    inverse = invert(matrix).to(images.dtype)
+    inverse = invert(matrix)
     footprint = float(inverse[..., :2].norm(dim=-2).amax()) if len(matrix) else 1.0  # plate px per crop px
     taps = min(max(round(footprint / 2), 1), max_taps)
+    if images.dtype != torch.uint8:
+        return _sample(images, inverse.to(images.dtype), (h, w), frame, padding, taps)
+    if images.device.type != "cpu":
+        return _sample(images.float(), inverse, (h, w), frame, padding, taps) / 255
+    crops = matrix.new_empty(len(matrix), 3, h, w)  # one at a time, while its pixels lie in the processor's cache
+    for i, at in enumerate(range(len(matrix)) if frame is None else frame.tolist()):
+        left, top, right, bottom = _shown(inverse[i], (h, w), images.shape[1:3])
+        part = images[at : at + 1, top:bottom, left:right].float()
+        moved = inverse[i : i + 1] - F.pad(inverse.new_tensor([[left], [top]]), (2, 0))
+        crops[i] = _sample(part, moved, (h, w), None, padding, taps)[0]
+    return crops.div_(255)
+
+
+def _sample(images: Tensor, inverse: Tensor, size: tuple[int, int], frame: Tensor | None, padding: str, taps: int) -> Tensor:
+    """`sample_crops` of float frames, for maps (N, 2, 3) CROP to PLATE."""
+    height, width = images.shape[1:3]
     source, offset = images.permute(0, 3, 1, 2), 0.0
     if frame is not None:
-        source = rearrange(images, "f h w c -> 1 c (f h) w").expand(len(matrix), -1, -1, -1)
+        source = rearrange(images, "f h w c -> 1 c (f h) w").expand(len(inverse), -1, -1, -1)
         offset = frame[:, None, None].to(inverse) * height
+    h, w = size
     xs, ys = ((torch.arange(n * taps, device=images.device, dtype=images.dtype) + 0.5) / taps for n in (w, h))
     x, y = (row[:, None, :1] * xs + (row[:, None, 1:2] * ys + row[:, None, 2:]).mT for row in inverse.unbind(1))  # (N, h, w) plate px
     if padding == "border":  # also keeps the tall image's frames apart
@@ -119,21 +136,30 @@ def sample_crops(
     return F.avg_pool2d(crops, taps) if taps > 1 else crops
 
 
-def plate_window(inverse: Tensor, size: int, plate: tuple[int, int], around: int = 0) -> tuple[int, int, int, int]:
+def plate_window(inverse: Tensor, size: int | tuple[int, int], plate: tuple[int, int], around: int = 0) -> tuple[int, int, int, int]:
     """The rectangle (left, top, right, bottom) of a plate (height, width) that holds crops of so many px, and some px around; empty beside
     the plate. inverse: (.., 2, 3) CROP to PLATE."""
-    corners = inverse.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]]) * size @ inverse[..., :2].mT + inverse[..., None, :, 2]
+    h, w = (size, size) if isinstance(size, int) else size
+    corners = inverse.new_tensor([[0, 0], [w, 0], [0, h], [w, h]]) @ inverse[..., :2].mT + inverse[..., None, :, 2]
     low, high = corners.flatten(0, -2).aminmax(dim=0)
     (left, top), (right, bottom) = low.floor().long().tolist(), high.ceil().long().tolist()
     return max(left - around, 0), max(top - around, 0), min(right + around, plate[1]), min(bottom + around, plate[0])
 
 
+def _shown(inverse: Tensor, size: int | tuple[int, int], plate: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The rectangle of a plate that is read for crops; of crops beside the plate its border is repeated."""
+    height, width = plate
+    left, top, right, bottom = plate_window(inverse, size, (height, width), _READ_AROUND)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
 def crops_of_frames(plate: Tensor | Clip, frames: slice | Tensor, matrix: Tensor, size: int) -> Tensor:
     """`linear_crops` of some frames of a plate, of which no more is read than the crops show; matrix (N, 2, 3) of those frames."""
-    height, width = plate.shape[1:3]
-    left, top, right, bottom = plate_window(invert(matrix), size, (height, width), _READ_AROUND)
-    left, top = min(left, width - 1), min(top, height - 1)  # of crops beside the plate its border is repeated
-    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    if not isinstance(plate, Tensor):
+        numbers = range(len(plate))[frames] if isinstance(frames, slice) else frames.tolist()
+        return torch.cat([linear_crops(plate.samples(i)[None], m[None], size) for i, m in zip(numbers, matrix, strict=True)])
+    left, top, right, bottom = _shown(invert(matrix), size, plate.shape[1:3])
     moved = torch.cat([matrix[..., :2], transform(matrix.new_tensor([[left, top]]), matrix).mT], -1)
     return linear_crops(plate[frames, top:bottom, left:right], moved, size)
 

@@ -37,13 +37,15 @@ from .perception.detector import iou
 from .perception.landmarks import LEFT_EYE, RIGHT_EYE
 from .prior.camera import euler_from_rotation
 from .types import FaceTrack
+from .windows import ahead, map_windows
 
 log = logging.getLogger(__name__)
 
 CHOICES = ("largest", "index", "leftmost", "rightmost", "centre", "reference")
 KEY_STEP = 8  # frames between key frames of a clip
 PHOTOS = 16  # batches up to this long may be unrelated photos: every frame is a key frame
-CHUNK = 16  # frames per network call
+WINDOW = 16  # frames followed together
+CHUNK = 4  # of them per network call on a CPU: what the layers hand on stays in its caches
 LOOKS = 3  # passes at most that correct the ROI before the full pass
 SETTLED = 0.1  # change of an ROI, as a part of its side, up to which a clip's frame is not looked at again; photos get every look
 PRESENT = 0.5  # presence from which a frame counts as showing the face
@@ -135,11 +137,11 @@ def find_roi(plate: Tensor, perception: Perception, roi: Tensor, settled: float 
     return roi
 
 
-def find_landmarks(plate: Tensor, perception: Perception, roi: Tensor) -> tuple[Tensor, Tensor]:
-    """Landmarks (N, 478, 3) in plate px and presence (N,) of frames (N, H, W, 3), from exact ROIs."""
+def find_landmarks(plate: Tensor, perception: Perception, roi: Tensor, frame: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Landmarks (N, 478, 3) in plate px and presence (N,) of faces in frames (F, H, W, 3), from exact ROIs (N, 4); frame as above."""
     net, size = perception.landmarks, perception.landmarks.size
     matrix = roi_matrix(roi, size)
-    local, presence = net(sample_crops(plate, matrix, size))
+    local, presence = net(sample_crops(plate, matrix, size, frame))
     depth = local[..., 2:] * roi[:, None, 2:].norm(dim=-1, keepdim=True) / size
     return torch.cat([transform(local[..., :2], invert(matrix)), depth], -1), presence
 
@@ -204,7 +206,7 @@ class FaceTracker:
 
     @torch.inference_mode()
     def feed(self, frames: Tensor) -> None:
-        """The next window of frames (N, H, W, 3)."""
+        """The next window of frames (N, H, W, 3), float or uint8."""
         self._size = tuple(frames.shape[1:3])
         starts = [0, *(i for i in self._cuts.feed(frames) if i > 0)] if self.clip else [0]
         fresh = self.clip and self._cuts.began
@@ -300,19 +302,23 @@ class FaceTracker:
 
     def _look(self, plate: Tensor, frames: Tensor, roi: Tensor, landmarks: Tensor, presence: Tensor, agreement: Tensor) -> None:
         """Fill in what the landmark net sees in some frames, from rough ROIs."""
-        for part in torch.arange(len(frames)).split(CHUNK):
-            pictures = plate[frames[part]] if len(part) < len(plate) else plate
-            exact = find_roi(pictures, self.perception, roi[part], SETTLED if self.clip else 0.0)
-            points, score = find_landmarks(pictures, self.perception, exact)
-            at = frames[part]
-            landmarks[at], presence[at] = points, score
-            agreement[at] = torch.exp(-((roi_change(landmarks_roi(points), exact) / DISAGREE) ** 2))
-            for i in ((score < SURE) | (agreement[at] < DIVIDED)).nonzero().flatten().tolist():
-                beside = find_profile(pictures[i], self.perception, roi[part[i]])
-                if beside is not None:
-                    landmarks[at[i]], presence[at[i]] = beside
-                    agreement[at[i]] = 1.0
-                    self._beside.add(int(at[i]))
+        frames = frames.to(plate.device)
+
+        def see(part: slice) -> tuple[Tensor, Tensor, Tensor]:
+            exact = find_roi(plate, self.perception, roi[part], SETTLED if self.clip else 0.0, frames[part])
+            return *find_landmarks(plate, self.perception, exact, frames[part]), exact
+
+        size = CHUNK if plate.device.type == "cpu" else WINDOW
+        points, score, exact = (torch.cat(x) for x in zip(*map_windows(see, len(frames), size, plate.device), strict=True))
+        landmarks[frames], presence[frames] = points, score
+        agreement[frames] = torch.exp(-((roi_change(landmarks_roi(points), exact) / DISAGREE) ** 2))
+        for i in ((score < SURE) | (agreement[frames] < DIVIDED)).nonzero().flatten().tolist():
+            at = int(frames[i])
+            beside = find_profile(plate[at], self.perception, roi[i])
+            if beside is not None:
+                landmarks[at], presence[at] = beside
+                agreement[at] = 1.0
+                self._beside.add(at)
 
     # --- who is it ------------------------------------------------------------------------------------------------------
 
@@ -423,15 +429,18 @@ class FaceTracker:
             self._since = self._since + 1 if present[i] else 0
             if present[i] and i not in self._beside and (presence[i] < SURE or self._since <= KEY_STEP or self._close):
                 doubtful.append(i)
-        chosen = sorted({*wanted, *doubtful})
+        worst = self._best[-1][0] if len(self._best) == BEST_FRAMES else -1.0
+        better = [i for i in wanted if quality[i] > worst]
+        sure = int((presence >= SURE).sum()) >= min(KEY_STEP, len(plate))
+        learns = self.clip and sure and len(self.views) < VIEWS
+        chosen = sorted({*better, *doubtful, *(wanted[:1] if learns else ())})
         if not chosen:
             return
         at = torch.tensor(chosen, device=plate.device)
         views = dict(zip(chosen, self.perception.identity.embed(plate, landmarks[at], at), strict=True))
         self._doubtful |= {start + i: views[i] for i in doubtful}
-        self._best = sorted([*self._best, *((float(quality[i]), views[i]) for i in wanted)], key=lambda kept: -kept[0])[:BEST_FRAMES]
-        sure = int((presence >= SURE).sum()) >= min(KEY_STEP, len(plate))
-        if self.clip and sure and len(self.views) < VIEWS:
+        self._best = sorted([*self._best, *((float(quality[i]), views[i]) for i in better)], key=lambda kept: -kept[0])[:BEST_FRAMES]
+        if learns and wanted:
             view = views[wanted[0]]
             nearest = float((torch.stack(self.views) @ view).max()) if self.views else 0.0
             if not self.views or STRANGER <= nearest < NEW_VIEW:
@@ -450,7 +459,9 @@ class _CutFinder:
     def feed(self, frames: Tensor) -> list[int]:
         """Frames of the window that seem to begin a shot, judged by what came before."""
         step = max(1, min(frames.shape[1:3]) // 128)
-        grey = frames[:, ::step, ::step, :3].clamp(0, 1).mean(-1, keepdim=True).permute(0, 3, 1, 2)
+        some = frames[:, ::step, ::step, :3]
+        some = some.float() / 255 if some.dtype == torch.uint8 else some.clamp(0, 1)
+        grey = some.mean(-1, keepdim=True).permute(0, 3, 1, 2)
         small = F.interpolate(grey, (27, 48), mode="area")[:, 0]
         history = torch.cat([small[:1], small[:1]]) if self._last is None else self._last
         row = torch.cat([history, small])
@@ -544,7 +555,7 @@ def track_faces(
     total = images.expected_frames if on_disk else len(plate)
     clip = total > PHOTOS
     tracker = FaceTracker(perception, choose=choose, index=index, reference=reference, threshold=threshold, clip=clip)
-    for window in images.windows(CHUNK) if on_disk else plate.split(CHUNK):
+    for window in ahead(images.windows(WINDOW)) if on_disk else plate.split(WINDOW):
         tracker.feed(window[..., :3])
         if progress is not None:
             progress(len(tracker), max(total, len(tracker)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -30,7 +31,9 @@ def map_windows(
         with torch.inference_mode(inference):  # which other threads do not inherit
             return work(part)
 
-    pool = ThreadPoolExecutor(_AT_ONCE) if device.type == "cpu" and len(parts) > 1 else None
+    threads, pool = torch.get_num_threads(), None
+    if device.type == "cpu" and len(parts) > 1:  # they share the cores: more threads than those get into each other's way
+        pool = ThreadPoolExecutor(_AT_ONCE, initializer=torch.set_num_threads, initargs=(max(threads // _AT_ONCE, 1),))
     try:
         results = []
         for part, result in zip(parts, (pool.map if pool else map)(one, parts), strict=True):
@@ -41,3 +44,20 @@ def map_windows(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # which also holds for threads that begin from now on
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """The items in order, the next of which is made on another thread while the caller works on one: so reading a clip takes no time of
+    its own. The iterator is asked by that thread alone."""
+    source, inference = iter(items), torch.is_inference_mode_enabled()
+
+    def following() -> list[T]:
+        with torch.inference_mode(inference):
+            return list(islice(source, 1))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(following)
+        while item := waiting.result():
+            waiting = pool.submit(following)
+            yield item.pop()

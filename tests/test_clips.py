@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynamicface.errors import DynamicFaceError, ImageError
+from dynamicface.images import crops_of_frames, linear_crops, square_matrix
 from dynamicface.io.clips import WINDOW, Clip, ClipWriter, copy_clip
 
 av = pytest.importorskip("av")
@@ -99,10 +100,26 @@ def test_pictures_are_what_was_written(tmp_path):
 
 def test_any_frame_can_be_read_and_equals_reading_in_order(tmp_path):
     clip = Clip(make(tmp_path / "in.mp4", 90))
-    whole = torch.cat(list(clip.windows()))
+    whole = torch.cat(list(clip.windows())).float() / 255
     for order in ([89, 0, 40, 41, 3], [7], list(range(30, 20, -1))):
         assert torch.equal(Clip(tmp_path / "in.mp4")[torch.tensor(order)], whole[order])
     assert torch.equal(clip[-3:], whole[-3:])
+
+
+@pytest.mark.parametrize(("pixels", "dtype"), [("yuv420p", torch.uint8), ("yuv420p10le", torch.float32)])
+def test_windows_and_samples_are_bytes_only_where_those_hold_the_clip(tmp_path, pixels, dtype):
+    clip = Clip(make(tmp_path / "in.mp4", 3, codec="libx265", pixels=pixels, rotation=90))
+    window = next(clip.windows())
+    assert window.dtype == clip.samples(1).dtype == dtype
+    assert torch.equal(clip.samples(1), window[1])
+    assert torch.equal(window.float() / 255 if dtype == torch.uint8 else window, clip[:])
+
+
+def test_crops_of_a_clip_equal_crops_of_its_frames(tmp_path):
+    clip = Clip(make(tmp_path / "in.mp4", 9))
+    matrix = square_matrix(torch.tensor([[40.0, 30.0], [3.0, 2.0]]), torch.tensor([30.0, 31.0]), torch.tensor([0.2, -0.3]), 16)
+    frames = torch.tensor([7, 2])
+    torch.testing.assert_close(crops_of_frames(clip, frames, matrix, 16), linear_crops(clip[frames], matrix, 16), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("degrees", [0, 90])

@@ -75,6 +75,17 @@ def test_crops_of_any_frame_equal_crops_of_that_frame_alone():
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("padding", ["border", "zeros"])
+def test_crops_of_bytes_equal_crops_of_floats(padding):
+    images = torch.randint(0, 256, (3, 40, 60, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    centre = torch.tensor([[30.0, 20.0], [2.0, 39.0], [200.0, -90.0]])
+    matrix = square_matrix(centre, torch.tensor([9.0, 70.0, 20.0]), torch.tensor([0.3, -1.0, 0.0]), 16)
+    crops = sample_crops(images, matrix, (16, 12), padding=padding)
+    torch.testing.assert_close(crops, sample_crops(images.float() / 255, matrix, (16, 12), padding=padding), atol=1e-4, rtol=0)
+    chosen = sample_crops(images, matrix[:1], 16, torch.tensor([2]))
+    torch.testing.assert_close(chosen, sample_crops(images[2:], matrix[:1], 16))
+
+
 def test_outside_is_black_or_repeats_the_edge():
     images = torch.ones(1, 4, 4, 3)
     matrix = torch.tensor([[[1.0, 0.0, 4.0], [0.0, 1.0, 0.0]]])

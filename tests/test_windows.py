@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from dynamicface.windows import map_windows, windows
+from dynamicface.windows import ahead, map_windows, windows
 
 CPU = torch.device("cpu")
 
@@ -50,3 +50,29 @@ def test_an_interrupt_stops_what_has_not_begun():
     with pytest.raises(KeyboardInterrupt):
         map_windows(work, 100, 1, CPU, stop)
     assert len(begun) < 10
+
+
+def test_the_next_item_is_made_while_the_caller_works():
+    began = threading.Event()
+
+    def numbers():
+        yield 0, torch.is_inference_mode_enabled()
+        began.set()
+        yield 1, torch.is_inference_mode_enabled()
+
+    with torch.inference_mode():
+        items = ahead(numbers())
+        assert next(items) == (0, True)
+        assert began.wait(2)  # nobody has asked for the second
+        assert list(items) == [(1, True)]
+
+
+def test_what_making_an_item_raises_reaches_the_caller():
+    def numbers():
+        yield 1
+        raise KeyError("second")
+
+    items = ahead(numbers())
+    assert next(items) == 1
+    with pytest.raises(KeyError, match="second"):
+        next(items)

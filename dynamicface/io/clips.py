@@ -116,15 +116,22 @@ class Clip:
         return self._pictures([self.decoded(i) for i in numbers], *window)
 
     def windows(self, size: int = WINDOW) -> Iterator[Tensor]:
-        """All frames in order, `size` at a time; after the last one the number of frames is known."""
-        window: list[av.VideoFrame] = []
+        """All frames in order, `size` at a time, as :meth:`samples` gives them; after the last one the number of frames is known."""
+        window, filled = None, 0
         for _, frame in self._numbered(0):
-            window.append(frame)
-            if len(window) == size:
-                yield self._pictures(window)
-                window = []
-        if window:
-            yield self._pictures(window)
+            picture = self._samples(frame)
+            if window is None:
+                window = np.empty((size, *picture.shape), picture.dtype)  # in large pages, which numpy asks for: small ones take long
+            window[filled], filled = picture, filled + 1
+            if filled == size:
+                yield torch.from_numpy(window).to(self.device)
+                window, filled = None, 0
+        if filled:
+            yield torch.from_numpy(window[:filled]).to(self.device)
+
+    def samples(self, number: int) -> Tensor:
+        """One frame (H, W, C) without the cost of floats: uint8 0..255, and only of clips of more than 8 bits float32 0..1."""
+        return torch.from_numpy(np.ascontiguousarray(self._samples(self.decoded(number)))).to(self.device)
 
     def decoded(self, number: int) -> av.VideoFrame:
         """One frame as the decoder gave it, not turned."""
@@ -149,14 +156,20 @@ class Clip:
 
     def _pictures(self, frames: Sequence[av.VideoFrame], rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """(N, H, W, C) float32, upright; each frame is converted straight into its place, it may have 25 MB."""
-        deep, channels = self.bits > 8, 4 if self.has_alpha else 3
-        name = ("rgba64le" if self.has_alpha else "rgb48le") if deep else ("rgba" if self.has_alpha else "rgb24")
         height, width = (len(range(side)[part]) for side, part in zip(self.size, (rows, columns), strict=True))
-        pictures = np.empty((len(frames), height, width, channels), np.float32)
+        pictures = np.empty((len(frames), height, width, 4 if self.has_alpha else 3), np.float32)
         for picture, frame in zip(pictures, frames, strict=True):
-            upright = np.rot90(frame.to_ndarray(format=name, src_colorspace=self.matrix()), self.quarter_turns)
-            np.divide(upright[rows, columns], 65535 if deep else 255, out=picture, dtype=np.float32)
+            np.divide(self._upright(frame)[rows, columns], 65535 if self.bits > 8 else 255, out=picture, dtype=np.float32)
         return torch.from_numpy(pictures).to(self.device)
+
+    def _samples(self, frame: av.VideoFrame) -> np.ndarray:
+        upright = self._upright(frame)
+        return upright if self.bits <= 8 else np.divide(upright, 65535, dtype=np.float32)
+
+    def _upright(self, frame: av.VideoFrame) -> np.ndarray:
+        """(H, W, C) whole numbers, 0..65535 of clips of more than 8 bits, else 0..255."""
+        name = ("rgba64le" if self.has_alpha else "rgb48le") if self.bits > 8 else ("rgba" if self.has_alpha else "rgb24")
+        return np.rot90(frame.to_ndarray(format=name, src_colorspace=self.matrix()), self.quarter_turns)
 
     def _numbered(self, start: int, seek_to: int | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
         """Frames with their numbers, from frame `start`; a run from 0 to the end learns all time stamps."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..errors import ImageError
 from ..filters import pixel_grid
 from ..images import crops_of_frames, transform
-from ..types import FaceMask, FacePrior, FaceTrack, Filmed, Identity
-from ..windows import windows
+from ..types import FaceCrop, FaceMask, FacePrior, FaceTrack, Filmed, Identity
+from ..windows import ahead, windows
 from . import texture
 from .camera import euler_from_rotation, image_centre
 from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
@@ -28,7 +28,7 @@ _IDENTITY_FRAMES = 8  # frames that decide a clip's identity
 _TEXTURE_FRAMES = 4
 _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # once the identity is known the expression may follow the landmarks closely
 _CHUNK = 64
-_WINDOW = 16  # frames whose pixels are looked at together: a clip on disk is read that far at a time
+_WINDOW = 8  # frames whose pixels are looked at together: more do not fit into caches
 _TEXTURE_CROP = 512
 _LIGHT_TEXTURE = 64
 _MATTE_SIDE = 256
@@ -180,13 +180,14 @@ def _with_light_and_albedo(
     frames = len(prior)
     order = prior.confidence.argsort(descending=True) if shared else torch.arange(frames)
     chosen = order[: _TEXTURE_FRAMES if shared else 1].sort().values
-    radiance, weight, normal = _textures(prior, plate, head, size, chosen, occlusion)
+    radiance, weight, normal = _textures(prior, _crops(prior, plate, size, chosen), head, size, chosen, occlusion)
     weight = weight * texture.skin_likelihood(radiance, weight, head)
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
     albedo = texture.finish_albedo(albedo, seen, head)
-    lights = []
-    for index in windows(frames, _WINDOW):
-        radiance, weight, normal = _textures(prior, plate, head, _LIGHT_TEXTURE, index, occlusion)
+    lights, parts = [], windows(frames, _WINDOW)
+    read = (_crops(prior, plate, _LIGHT_TEXTURE, index) for index in parts)
+    for index, crops in zip(parts, ahead(read) if len(parts) > 1 else read, strict=True):
+        radiance, weight, normal = _textures(prior, crops, head, _LIGHT_TEXTURE, index, occlusion)
         lights.append(texture.light_under(radiance, weight, normal, albedo, head))
         if progress is not None:
             progress(index.stop, frames)
@@ -194,18 +195,28 @@ def _with_light_and_albedo(
     return prior.replace(identity=identity, illumination=torch.cat(lights))
 
 
+def _texture_crop(part: FacePrior, size: int) -> FaceCrop:
+    return face_crop(part, min(_TEXTURE_CROP, 2 * size))
+
+
+def _crops(prior: FacePrior, plate: Tensor | Clip, size: int, index: Tensor | slice) -> Tensor:
+    """The linear pictures from which textures of a size are taken, of some frames."""
+    crop = _texture_crop(select_frames(prior, index), size)
+    return crops_of_frames(plate, index, crop.matrix, crop.size)
+
+
 def _textures(
-    prior: FacePrior, plate: Tensor | Clip, head: HeadModel, size: int, index: Tensor | slice, occlusion: FaceMask | None
+    prior: FacePrior, crops: Tensor, head: HeadModel, size: int, index: Tensor | slice, occlusion: FaceMask | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Linear radiance, weight and vertex normals of some frames."""
+    """Linear radiance, weight and vertex normals of some frames, of which the crops are given."""
     part = select_frames(prior, index)
-    crop = face_crop(part, min(_TEXTURE_CROP, 2 * size))
+    crop = _texture_crop(part, size)
     posed = pose_head(part, head, crop)
     shown = None
     if occlusion is not None:
         grid = transform(pixel_grid(crop.size, crop.size, crop.matrix).view(1, -1, 2), crop.inverse)
         shown = 1 - occlusion.frames(index).at(grid).view(len(part), crop.size, crop.size)
-    radiance, weight = texture.extract(crops_of_frames(plate, index, crop.matrix, crop.size), posed, size, shown)
+    radiance, weight = texture.extract(crops, posed, size, shown)
     return radiance, weight, posed.normal
 
 

@@ -120,23 +120,26 @@ def fit_landmarks(
         row = (trust * metre[..., None] / torch.sqrt(1 + (scaled / settings.outlier) ** 2))[..., None]
         jacobian = pixel_jacobian * row[..., None]  # (G, N, L, 2, 3)
         model_jacobian = jacobian @ rotation[..., None, :, :]
-        of_expression = rearrange(einsum(model_jacobian, expression_basis, "g n l i c, e l c -> g n l i e"), "g n l i e -> g n (l i) e")
-        of_turn = rearrange(jacobian @ _minus_skew(turned), "g n l i c -> g n (l i) c")
-        of_move = rearrange(jacobian, "g n l i c -> g n (l i) c")
-        error = rearrange(residual * row, "g n l i -> g n (l i) 1")
+        error = residual * row
+        of_frame = points.new_empty(groups, frames, MESH, 2, count + 7)
+        of_frame[..., :count] = einsum(model_jacobian, expression_basis, "g n l i c, e l c -> g n l i e")
+        of_frame[..., count : count + 3] = jacobian @ _minus_skew(turned)
+        of_frame[..., count + 3 : -1] = jacobian
+        of_frame[..., -1] = error  # a last column beside the per-frame unknowns: one pass gives normal matrix and gradient
+        local = of_frame.flatten(2, 3)
+        product = local.mT @ local
 
-        local = torch.cat([of_expression, of_turn, of_move], -1)  # per-frame unknowns
         state = torch.cat([expression, expression.new_zeros(groups, frames, 6)], -1)
-        normal = local.mT @ local + torch.diag(prior + settings.damping)
         if len(look) == len(LOOK_NAMES):
             expected[..., look] = look_of_gaze(_gaze(head, identity, rotation, translation, landmarks - centre, focal))
-        gradient = (local.mT @ error)[..., 0] + prior * (state - expected)
+        normal = product[..., :-1, :-1] + torch.diag(prior + settings.damping)
+        gradient = product[..., :-1, -1] + prior * (state - expected)
         low, high = F.pad(-expression, (0, 6), value=-torch.inf), F.pad(settings.expression_limit - expression, (0, 6), value=torch.inf)
         shared = None
         if solve_shape:
             of_shape = rearrange(einsum(model_jacobian, shape_basis, "g n l i c, s l c -> g n l i s"), "g n l i s -> g n (l i) s")
-            shape_gradient = (of_shape.mT @ error).sum(1)[..., 0] + shape_prior * identity
-            shared = Shared(local.mT @ of_shape, (of_shape.mT @ of_shape).sum(1) + shape_ridge, shape_gradient)
+            shape_gradient = einsum(of_shape, error.flatten(2), "g n p s, g n p -> g s") + shape_prior * identity
+            shared = Shared(local[..., :-1].mT @ of_shape, (of_shape.mT @ of_shape).sum(1) + shape_ridge, shape_gradient)
         step, shape_step, bound = bounded_step(normal, gradient, low, high, bound, shared)
         if shape_step is not None:
             identity = identity + shape_step

@@ -53,17 +53,16 @@ def estimate(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, *
     Returns (F, 9, 3).
     """
     columns = basis(normal)
+    products = (columns[..., :, None] * columns[..., None, :]).flatten(-2)  # (F, P, 81), the same in every round and channel
     hold = torch.diag(radiance.new_tensor([1e-4, *(1.0,) * 3, *(4.0,) * 5]) * ridge)
+    energy, reflected = albedo.square(), albedo * radiance
     robust = weight
-    solution = radiance.new_zeros(len(radiance), 9, 3)
     for _ in range(rounds):
         total = robust.sum(1).clamp_min(1e-6)[:, None, None]
-        for channel in range(3):
-            design = columns * albedo[..., channel : channel + 1]
-            left = (design * robust[..., None]).mT @ design
-            scale = torch.einsum("fp,fp->f", robust, albedo[..., channel].square())[:, None, None]
-            right = (design * robust[..., None]).mT @ radiance[..., channel : channel + 1]
-            solution[..., channel : channel + 1] = torch.linalg.solve(left + hold * scale.clamp_min(1e-6), right)
+        seen = energy * robust[..., None]
+        left = (seen.mT @ products).unflatten(-1, (9, 9)) + hold * seen.sum(1)[..., None, None].clamp_min(1e-6)  # (F, 3, 9, 9)
+        right = (reflected * robust[..., None]).mT @ columns
+        solution = torch.linalg.solve(left, right[..., None])[..., 0].mT
         residual = (albedo * (columns @ solution) - radiance).abs().mean(-1)
         spread = ((residual * robust).sum(1, keepdim=True) / total[..., 0]).clamp_min(1e-4)
         robust = weight / (1 + (residual / (1.5 * spread)) ** 2)
