@@ -25,10 +25,11 @@ _RIM = 2  # texels beside hair and brows that tell nothing of the skin
 _WIDTH = 7  # texels, half the width of the widest strand
 _STRAND = 0.18  # natural log: how much darker than the skin beside it
 _LOCK = 0.5  # .. than the skin around, where more than a strand hangs in
+_UNEVEN = 0.8  # .. than the other side of the face, where brows and lids are dark themselves
 _LENGTH = 24  # texels that hair is followed
-_BROW = 2e-3  # metres around the outline of a brow that belong to it
+_BROW = 3e-3  # metres around the outline of a brow that belong to it
 _FOREHEAD = 0.015  # metres above the eyes where it begins
-_TEMPLE = 0.056, 0.0  # metres from the middle outwards, and above the eyes
+_TEMPLE = 0.060, 0.0  # metres from the middle outwards, and above the eyes
 _BESIDE = 0.050, -0.015
 
 
@@ -37,16 +38,20 @@ def without_hair(albedo: Tensor, seen: Tensor, head: HeadModel) -> Tensor:
     colour, weight = (F.interpolate(x[None], (_SIZE, _SIZE), mode="area") for x in (albedo, seen))
     bare, beside = _where_hair_hangs(head)
     logs = colour.clamp_min(2e-3).log()
-    known = (weight > _KNOWN).to(logs.dtype)
-    skin = fill_holes(logs, -dilate(-known * bare, _RIM))
-    shown = torch.where(known * bare > 0, logs, skin)
+    known = weight > _KNOWN
+    skin = fill_holes(logs, -dilate(-(known & bare).to(logs.dtype), _RIM))
+    shown = torch.where(known & bare, logs, skin)
     closed = -dilate(-dilate(shown, _WIDTH), _WIDTH)
-    other = torch.where(known.flip(-1) > 0, logs.flip(-1), logs)
-    strands, locks, uneven = (x.amax(1, keepdim=True) for x in ((closed - shown) / _STRAND, (skin - logs) / _LOCK, (other - logs) / _LOCK))
-    dark = torch.maximum(bare * torch.maximum(strands, locks), torch.maximum(bare, beside) * uneven) > 1
-    hair = _hanging_together(bare * (1 - known), dark.to(logs.dtype))
-    hair = torch.maximum(bare, beside) * -dilate(-dilate(hair, _RIM), _RIM - 1)
+    other = torch.where(known.flip(-1), logs.flip(-1), logs)
+    dark = bare & (_darker(shown, closed, _STRAND) | _darker(logs, skin, _LOCK)) | (bare | beside) & _darker(logs, other, _UNEVEN)
+    hair = _hanging_together((bare & ~known).to(logs.dtype), dark.to(logs.dtype))
+    hair = (bare | beside) * -dilate(-dilate(hair, _RIM), _RIM - 1)
     return seen * (1 - F.interpolate(hair, seen.shape[-2:], mode="bilinear", align_corners=False)[0])
+
+
+def _darker(logs: Tensor, than: Tensor, by: float) -> Tensor:
+    """(F, 1, U, U) bool: darker in any channel, blond hair being darker than skin in blue alone."""
+    return (than - logs).amax(1, keepdim=True) > by
 
 
 def _hanging_together(seed: Tensor, through: Tensor) -> Tensor:
@@ -58,7 +63,7 @@ def _hanging_together(seed: Tensor, through: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _where_hair_hangs(head: HeadModel) -> tuple[Tensor, Tensor]:
-    """(1, 1, U, U) each: 1 on the bare skin of forehead and temples; 1 on brows and beside the eyes."""
+    """(1, 1, U, U) bool each: the bare skin of forehead and temples; brows and the skin beside the eyes."""
     table = texture.atlas(head, _SIZE)
     points = table.gather(head.template[None])[0]
     scale = points.new_tensor([0.09 / 2, 1.0])  # metres; halved across, since brows end farther out than their landmarks
@@ -68,4 +73,4 @@ def _where_hair_hangs(head: HeadModel) -> tuple[Tensor, Tensor]:
     skin = table.part == 0
     bare = skin & ~brows & ((up > _FOREHEAD) | ((across > _TEMPLE[0]) & (up > _TEMPLE[1])))
     beside = skin & (brows | ((across > _BESIDE[0]) & (up > _BESIDE[1])))
-    return tuple(table.scatter(where.to(points.dtype)[None, :, None]) for where in (bare, beside))
+    return tuple(table.scatter(where[None, :, None]) for where in (bare, beside))
