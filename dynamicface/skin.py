@@ -29,9 +29,6 @@ _EVENNESS = 0.85  # how much of the broad unevenness of the source's albedo is t
 _LIFT = 8.0  # most that one skin may be brighter than the other
 _COLOURFUL = 0.35  # natural log: how far the colour of a person's skin differs from place to place
 _FEATURE = 6e-3  # metres around brows, eyes, nose and lips that tell nothing of the light
-_FOREHEAD = 0.18  # natural log: more contrast than wrinkles of a forehead have is a fringe
-_TEMPLE = 0.05  # .. at the temples, which are smooth
-_TEMPLES = (0.060, 0.064), (-0.05, -0.03)  # metres from the middle outwards, and upwards, over which they begin
 _GROUND = 128  # texture size of the plate's light
 _SQUARE_ON = (0.3, 0.5)  # cosines between which the plate's colour of a surface begins to be believed
 
@@ -104,7 +101,6 @@ def foreign_skin(surface: Surface, identity: Identity, filmed: FacePrior, pictur
     logs = identity.albedo[None].clamp_min(2e-3).log() - uneven
     smooth = blur(logs, max(logs.shape[-1] // 100, 1), 2)
     detail = (logs - smooth) * look.detail * lift.clamp(0.4, 2.5)[:, None, None, None] ** -0.25 + _carry_contrast(smooth, lift, plain)
-    detail = _without_fringe(detail, head)
     colour = (_read(detail, surface) + _read(ours + kept[:, :, None, None], surface)).exp()
 
     face = torch.maximum(surface.raster.gather(texture.whole_face(head)[:, None]), (surface.group != SKIN)[:, None])
@@ -181,23 +177,6 @@ def _where_known(identity: Identity, head: HeadModel) -> Tensor:
     """(1, 1, U, U) 1 where the identity's skin was seen on either side of the face or close by, so that its albedo there is its own."""
     seen = _seen(identity, head)
     return (2 * blur((torch.maximum(seen, seen.flip(-1)) / 0.3).clamp(0, 1), 2, 2)).clamp(0, 1)
-
-
-def _without_fringe(detail: Tensor, head: HeadModel) -> Tensor:
-    """Log detail (F, 3, U, U) of a skin with no more contrast on forehead and temples, where hair hangs in, than skin has there."""
-    own, limit = (F.interpolate(x, detail.shape[-2:], mode="bilinear", align_corners=False) for x in _hair_line(head))
-    return torch.lerp(detail.maximum(-limit).minimum(limit), detail, own)
-
-
-@lru_cache(maxsize=4)
-def _hair_line(head: HeadModel) -> tuple[Tensor, Tensor]:
-    """(1, 1, U, U) each: 1 on features, cheeks and jaw, 0 on forehead and temples; and the most contrast of skin there."""
-    table = texture.atlas(head, _GROUND)
-    x, y = table.scatter(table.gather(head.template[None])).unbind(1)[:2]
-    across, up = (((v - low) / (high - low)).clamp(0, 1)[:, None] for v, (low, high) in zip((x.abs(), y), _TEMPLES, strict=True))
-    temples = across * up
-    own = torch.maximum(texture.inner_face(head, _GROUND), texture.below_brows(head, _GROUND)) * (1 - temples)
-    return own, _FOREHEAD + (_TEMPLE - _FOREHEAD) * temples
 
 
 def illumination_texture(picture: Tensor, posed: PosedHead, size: int, blur_share: float = 1 / 16) -> tuple[Tensor, Tensor]:

@@ -78,12 +78,12 @@ def face_region(points: Tensor, landmarks: Tensor, skin: Tensor) -> Tensor:
     scale = points.new_tensor([0.09, 1.0])  # radians to metres at the face's radius
     oval = cylinder(landmarks[list(FACE_OVAL)])
     oval[:, 1] += 0.28 * oval[:, 1].clamp_min(0)
-    inside = _signed_distance(cylinder(points) * scale, oval * scale)
+    inside = polygon_distance(cylinder(points) * scale, oval * scale)
     front = points[:, 2] > AXIS_Z + 0.03
     return ((inside + 0.012) / 0.014).clamp(0, 1) * front * skin
 
 
-def _signed_distance(points: Tensor, polygon: Tensor) -> Tensor:
+def polygon_distance(points: Tensor, polygon: Tensor) -> Tensor:
     """(N,) distance of points (N, 2) to a closed polygon (K, 2), positive inside."""
     start, end = polygon, polygon.roll(-1, 0)
     edge, arm = end - start, points[:, None] - start

@@ -18,6 +18,7 @@ from . import texture
 from .camera import euler_from_rotation, image_centre
 from .fit import MESH, FitSettings, LandmarkFit, fit_landmarks, landmark_normals
 from .geometry import face_crop, pose_head
+from .hair import without_hair
 from .head import HeadModel
 from .temporal import bridge_frames, hold_gaze
 
@@ -183,6 +184,7 @@ def _with_light_and_albedo(
     radiance, weight, normal = _textures(prior, _crops(prior, plate, size, chosen), head, size, chosen, occlusion)
     weight = weight * texture.skin_likelihood(radiance, weight, head)
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
+    seen = without_hair(albedo, seen, head)
     albedo = texture.finish_albedo(albedo, seen, head)
     lights, parts = [], windows(frames, _WINDOW)
     read = (_crops(prior, plate, _LIGHT_TEXTURE, index) for index in parts)

@@ -147,9 +147,8 @@ def complete(texture: Tensor, weight: Tensor, skin: Tensor) -> Tensor:
     detail = other / masked_blur(other, mirrored.clamp_min(1e-5), radius).clamp_min(1e-3)
     candidate = ground * detail.clamp(0.25, 3)
     share = gap * (mirrored / 0.3).clamp(0, 1)
-    value = texture * (1 - share) + candidate * share
-    known = torch.maximum((weight / 0.3).clamp(0, 1), share)
-    return fill_holes(value, known)
+    known = 1 - gap + share
+    return fill_holes(torch.lerp(texture, candidate, share / known.clamp_min(1e-4)), known)
 
 
 def skin_tone(radiance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,15 @@ def test_the_unseen_side_is_completed_from_the_other(painted, head):
     assert whole[..., SIZE // 2 :].max() < 1.0
 
 
+def test_where_the_other_side_fades_nothing_unseen_comes_through():
+    """The seen side fades out downwards; of what is wrong on the unseen one nothing is left, not even a line."""
+    skin = torch.ones(1, 1, SIZE, SIZE, dtype=torch.bool)
+    weight = torch.linspace(1, 0, SIZE).view(1, 1, SIZE, 1).repeat(1, 1, 1, SIZE)
+    weight[..., SIZE // 2 :] = 0
+    broken = torch.where(torch.arange(SIZE) < SIZE // 2, 0.4, 5.0).expand(1, 3, SIZE, SIZE)
+    assert texture.complete(broken, weight, skin).max() < 0.41
+
+
 def test_teeth_are_the_heads_own_and_seen_skin_stays(painted, head):
     albedo = painted.identity.albedo
     whole = texture.finish_albedo(albedo, torch.ones(1, SIZE, SIZE), head)
