@@ -12,6 +12,7 @@ from dynamicface import FacePipeline, FacePrior, FaceTrack, Identity, NoFaceErro
 from dynamicface.overlay import fitted_landmarks
 from dynamicface.prior import light
 from dynamicface.prior.camera import rotation_from_euler
+from dynamicface.prior.gaze import LOOK_NAMES, look_of_gaze
 from dynamicface.prior.geometry import face_crop
 from dynamicface.prior.head import HeadModel
 from dynamicface.render import render_prior
@@ -69,7 +70,10 @@ def random_face(head: HeadModel, drawn: torch.Generator) -> FacePrior:
     )
     chosen = torch.randperm(len(_DIALS), generator=drawn)[:2].tolist()
     amounts = {_DIALS[i]: 0.8 * float(torch.rand(1, generator=drawn)) for i in chosen}
-    return edit_expression(prior, amounts).replace(gaze=prior.gaze)
+    expression = edit_expression(prior, amounts).expression
+    look = [head.expression_names.index(name) for name in LOOK_NAMES]
+    expression[:, look] = look_of_gaze(prior.gaze)  # as on people, the lids go with the eyes
+    return prior.replace(expression=expression)
 
 
 def _row(name: str, errors: list[tuple[float, ...]]) -> tuple:
