@@ -184,13 +184,15 @@ def _with_light_and_albedo(
     radiance, weight, normal = _textures(prior, _crops(prior, plate, size, chosen), head, size, chosen, occlusion)
     weight = weight * texture.skin_likelihood(radiance, weight, head)
     albedo, seen, _ = texture.separate(radiance, weight * prior.confidence[chosen].view(-1, 1, 1, 1).clamp_min(0.05), normal, head)
-    seen = without_hair(albedo, seen, head)
+    skin = without_hair(albedo, seen, head)
+    hair = F.interpolate((seen - skin)[None] / seen.clamp_min(1e-6), (_LIGHT_TEXTURE, _LIGHT_TEXTURE), mode="area")
+    seen = skin
     albedo = texture.finish_albedo(albedo, seen, head)
     lights, parts = [], windows(frames, _WINDOW)
     read = (_crops(prior, plate, _LIGHT_TEXTURE, index) for index in parts)
     for index, crops in zip(parts, ahead(read) if len(parts) > 1 else read, strict=True):
         radiance, weight, normal = _textures(prior, crops, head, _LIGHT_TEXTURE, index, occlusion)
-        lights.append(texture.light_under(radiance, weight, normal, albedo, head))
+        lights.append(texture.light_under(radiance, weight * (1 - hair), normal, albedo, head))
         if progress is not None:
             progress(index.stop, frames)
     identity = Identity(prior.identity.shape, albedo, seen, prior.identity.embedding)
