@@ -200,12 +200,12 @@ def test_blinking_closes_the_lids(pipeline, fitted):
 
 
 def test_being_swapped_with_oneself_changes_little(pipeline, fitted, portrait):
-    """The same face as another's: its own texture under its own light."""
+    """The same face as another's: its own texture under its own light, but for the fringe, which is skin now."""
     who = fitted.identity
     twin = fitted.replace(identity=Identity(who.shape.clone(), who.albedo * 1.0001, who.albedo_weight, who.embedding))
     picture, mask = pipeline.render(twin)
     inside = mask > 0.5
-    assert (picture - portrait)[inside].abs().mean() < 0.02
+    assert (picture - portrait)[inside].abs().mean() < 0.025
     assert pipeline.track(picture).embedding @ who.embedding > 0.88
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..conventions import srgb_to_linear
@@ -21,6 +22,7 @@ from ..prior.head import HeadModel
 from ..types import FacePrior, FaceTrack
 
 _EXPRESSIVE = FitSettings(expression_sigma=0.4)  # the identity is known, so the expression may follow the landmarks closely
+_KNOWN = 0.05
 _LIGHT_TEXTURE = 128
 
 
@@ -89,6 +91,9 @@ def refit(plate: Tensor, track: FaceTrack, head: HeadModel, like: FacePrior) -> 
     crop = face_crop(prior, 2 * _LIGHT_TEXTURE)
     posed = pose_head(prior, head, crop)
     radiance, weight = texture.extract(srgb_to_linear(sample_crops(plate[..., :3], crop.matrix, crop.size)), posed, _LIGHT_TEXTURE)
+    if like.identity.albedo_weight is not None:  # what was no skin to the albedo, as hair, tells nothing of the light
+        known = F.interpolate(like.identity.albedo_weight[None], (_LIGHT_TEXTURE, _LIGHT_TEXTURE), mode="area")
+        weight = weight * (known > _KNOWN)
     return prior.replace(illumination=texture.light_under(radiance, weight, posed.normal, like.identity.albedo, head))
 
 
